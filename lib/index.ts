@@ -1,0 +1,8 @@
+export * from './app';
+export * from './cache';
+export * from './event-queue';
+export * from './lock';
+export * from './pub-sub';
+export * from './sync-message';
+export * from './worker-id';
+export { LockAbortError, LockAcquireError, MortiseError } from './errors';

@@ -1,0 +1,180 @@
+// The binding: loads the addon, and delivers the events that it posts.
+
+import { join } from 'node:path';
+
+/** A value that Rust owns; JavaScript only passes it back. */
+export type Handle = { readonly __handle: unique symbol };
+
+/** What an event listener is called with: subject, value, payload (see `src/node/mailbox.rs`). */
+export type Listener = (subject: number, value: number, payload: unknown) => void;
+
+/**
+ * The addon's functions. Each service adds its own by declaration merging:
+ * `declare module './native' { interface Binding { … } }`.
+ */
+export interface Binding {
+  listen(dispatch: (count: number, payloads?: unknown[]) => void): ArrayBuffer;
+  keepAlive(yes: boolean): void;
+}
+
+/** The name of the prebuilt addon for this platform, as `napi build` gives it. */
+function target(): string {
+  const { platform, arch } = process;
+  if (platform !== 'linux') return platform === 'win32' ? `win32-${arch}-msvc` : `${platform}-${arch}`;
+  const report = process.report?.getReport() as { header?: { glibcVersionRuntime?: string } } | undefined;
+  return `linux-${arch}-${report?.header?.glibcVersionRuntime ? 'gnu' : 'musl'}`;
+}
+
+function load(): Binding {
+  const name = target();
+  const file = process.env.MORTISE_NATIVE ?? join(__dirname, `mortise.${name}.node`);
+  try {
+    return require(file);
+  } catch (cause) {
+    const message = `mortise has no addon for ${name}: ${file} cannot be loaded; build it with \`npm run build:native\``;
+    throw Object.assign(new Error(message, { cause }), { code: 'E_NO_ADDON' });
+  }
+}
+
+export const binding = load();
+
+const listeners: (Listener | undefined)[] = [];
+const free: number[] = [];
+
+/** Registers a listener and returns the number under which Rust posts to it. */
+export function listen(listener: Listener): number {
+  const id = free.pop() ?? listeners.length;
+  listeners[id] = listener;
+  return id;
+}
+
+/** Ends a listener. Its number is used again only when no event for it can be under way. */
+export function unlisten(id: number): void {
+  listeners[id] = undefined;
+  setImmediate(() => setImmediate(() => free.push(id))).unref();
+}
+
+const NUMBERS = 3;
+const numbers = new Float64Array(binding.listen(dispatch));
+
+function dispatch(count: number, payloads?: unknown[]): void {
+  for (let i = 0; i < count; i++) {
+    const at = i * NUMBERS;
+    try {
+      listeners[numbers[at]]?.(numbers[at + 1], numbers[at + 2], payloads?.[i]);
+    } catch (error) {
+      // Listeners hand users' errors on themselves; what comes here is a bug of ours, and must
+      // not keep the events behind it from being delivered.
+      process.emitWarning(error instanceof Error ? error : String(error), 'MortiseWarning');
+    }
+  }
+}
+
+let held = 0;
+
+/** Keeps Node alive until as many calls of {@link release} have been made. */
+export function hold(): void {
+  if (held++ === 0) binding.keepAlive(true);
+}
+
+/** Takes one {@link hold} back. */
+export function release(): void {
+  if (--held === 0) binding.keepAlive(false);
+}
+
+/** A promise's two ends, waiting for Rust. */
+interface Waiting {
+  resolve(value: unknown): void;
+  reject(error: unknown): void;
+}
+
+/**
+ * Promises that Rust settles, many to a wake: {@link Completions.wait} gives a sequence number for
+ * the call into Rust, which posts an event with that number as its subject. An `Error` as payload
+ * rejects; anything else resolves, with `convert(value, payload)`.
+ *
+ * Node stays alive while one is waiting.
+ */
+export class Completions {
+  readonly listener: number;
+  private readonly waiting = new Map<number, Waiting>();
+  private next = 0;
+
+  constructor(private readonly convert: (value: number, payload: unknown) => unknown = () => undefined) {
+    this.listener = listen((sequence, value, payload) => this.settle(sequence, value, payload));
+  }
+
+  /** The number of promises not settled yet. */
+  get size(): number {
+    return this.waiting.size;
+  }
+
+  /** Makes a promise; `start` is called with its sequence number at once, and when it throws the promise rejects. */
+  wait<T>(start: (sequence: number) => void): Promise<T> {
+    const sequence = this.next++;
+    return new Promise<T>((resolve, reject) => {
+      this.waiting.set(sequence, { resolve: resolve as (value: unknown) => void, reject });
+      hold();
+      try {
+        start(sequence);
+      } catch (error) {
+        this.settle(sequence, 0, error);
+      }
+    });
+  }
+
+  /** Settles a promise from JavaScript's side; nothing when it has been settled. */
+  settle(sequence: number, value: number, payload: unknown): void {
+    const waiting = this.waiting.get(sequence);
+    if (!waiting) return;
+    this.waiting.delete(sequence);
+    release();
+    // By its looks and not by `instanceof`: an error made by the addon may be of another realm.
+    if (Object.prototype.toString.call(payload) === '[object Error]') waiting.reject(payload);
+    else waiting.resolve(this.convert(value, payload));
+  }
+}
+
+/**
+ * Commands for Rust, gathered while the current turn of JavaScript runs and handed over in one
+ * call by a microtask: their strings joined to one, which N-API reads in one go, and their numbers
+ * in one typed array. Measured on Redis GETs: 2 to 7 times the throughput of a call a command, at
+ * a quarter of the main thread's time.
+ */
+export class Batch {
+  private text = '';
+  private numbers = new Float64Array(64);
+  private filled = 0;
+  private commands = 0;
+
+  /** `submit(commands, text, numbers, filled)`: `numbers[0..filled]` holds, for each command, what {@link Batch.add} was given. */
+  constructor(
+    private readonly submit: (commands: number, text: string, numbers: Float64Array, filled: number) => void,
+  ) {}
+
+  /** Adds a command: any count of numbers, then its strings, whose lengths in UTF-16 units are appended to the numbers. */
+  add(values: readonly number[], ...strings: string[]): void {
+    const needed = this.filled + values.length + strings.length;
+    if (needed > this.numbers.length) {
+      const larger = new Float64Array(needed * 2);
+      larger.set(this.numbers);
+      this.numbers = larger;
+    }
+    for (const value of values) this.numbers[this.filled++] = value;
+    for (const string of strings) {
+      this.numbers[this.filled++] = string.length;
+      this.text += string;
+    }
+    if (this.commands++ === 0) queueMicrotask(() => this.flush());
+  }
+
+  /** Hands over what has been gathered, without waiting for the microtask. */
+  flush(): void {
+    if (this.commands === 0) return;
+    const { commands, text, numbers, filled } = this;
+    this.commands = 0;
+    this.text = '';
+    this.filled = 0;
+    this.submit(commands, text, numbers, filled);
+  }
+}

@@ -1,0 +1,44 @@
+//! The one error type of the crate. Each variant names the thing that failed and has a code that
+//! JavaScript may rely on: messages may change, codes may not.
+
+use std::sync::Arc;
+
+/// A result whose error is [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong in any of the services.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An argument or option of the wrong type or outside its range; a `TypeError` in JavaScript.
+    #[error("{0}")]
+    InvalidArgument(String),
+    /// A file could not be read or written.
+    #[error("{action} {path} failed: {source}")]
+    Io {
+        /// What was attempted, such as `writing`.
+        action: &'static str,
+        /// The file or folder.
+        path: String,
+        /// What the system answered.
+        source: Arc<std::io::Error>,
+    },
+    /// The service was closed before or during the call.
+    #[error("{0} is closed")]
+    Closed(&'static str),
+    /// A state that this crate promises cannot come about: a bug.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// The stable code, `E_…`, that JavaScript sees as `error.code`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidArgument(_) => "E_INVALID_ARGUMENT",
+            Self::Io { .. } => "E_IO",
+            Self::Closed(_) => "E_CLOSED",
+            Self::Internal(_) => "E_INTERNAL",
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The binding: the only room of the house that knows JavaScript.
+//!
+//! It is made of bare N-API functions, registered by hand: a call costs a fraction of what an
+//! argument-converting wrapper does, which is what lets a cache, a lock or a queue in Rust be
+//! faster than one in JavaScript. What returns later than the call comes back through the
+//! [`mailbox`], many events to a wake.
+//!
+//! Nothing here is called by users: `lib/` wraps it and owns what only JavaScript can own.
+
+#![expect(unsafe_code, reason = "N-API is a C interface; nothing outside this folder is unsafe")]
+
+mod cache;
+mod call;
+mod event_queue;
+mod lock;
+mod mailbox;
+mod pub_sub;
+mod shared;
+
+use call::{Call, Reply, functions};
+use mailbox::Mailbox;
+use napi::sys;
+use std::sync::{Arc, LazyLock};
+
+/// What belongs to one JavaScript environment: the main thread's or a worker thread's.
+pub struct Context {
+    pub mailbox: Arc<Mailbox>,
+}
+
+/// The process's background threads, shared by all environments. They sleep unless something is
+/// due, and never keep Node alive.
+pub static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("mortise")
+        .enable_all()
+        .build()
+        .unwrap_or_else(|error| panic!("cannot start background threads: {error}"))
+});
+
+#[napi_derive::napi(module_exports)]
+fn register(exports: napi::bindgen_prelude::Object, env: napi::Env) -> napi::Result<()> {
+    let env = env.raw();
+    let context = Box::into_raw(Box::new(Context { mailbox: Mailbox::new(env)? }));
+    let mut all = functions!["listen" => listen, "keepAlive" => keep_alive];
+    all.extend(cache::functions());
+    all.extend(event_queue::functions());
+    all.extend(lock::functions());
+    all.extend(pub_sub::functions());
+    let exports = napi::bindgen_prelude::JsValue::raw(&exports);
+    call::define(env, exports, context.cast(), all)?;
+    // Hooks run last in, first out: this one before the mailbox's own end.
+    unsafe { sys::napi_add_env_cleanup_hook(env, Some(teardown), context.cast()) };
+    Ok(())
+}
+
+/// The environment ends: no function of it can be called any more.
+unsafe extern "C" fn teardown(context: *mut std::ffi::c_void) {
+    let context = unsafe { Box::from_raw(context.cast::<Context>()) };
+    context.mailbox.close();
+}
+
+/// `listen(dispatch: (count: number, payloads?: unknown[]) => void): ArrayBuffer`: where events go
+/// from now on, and the memory that holds their numbers while `dispatch` runs.
+fn listen(call: &Call) -> Reply {
+    call.context.mailbox.listen(call.env, call.raw(0))
+}
+
+/// `keepAlive(yes: boolean)`: whether Node waits for events.
+fn keep_alive(call: &Call) -> Reply {
+    call.context.mailbox.keep_alive(call.env, call.bool(0)?);
+    call.undefined()
+}
