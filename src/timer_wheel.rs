@@ -5,6 +5,8 @@
 //! (SOSP 1987): seven levels of 64 slots, each slot a doubly linked list of nodes; a level's slot
 //! is redistributed to the levels below when its time comes.
 
+#![expect(clippy::cast_possible_truncation, reason = "levels and slots are below 64")]
+
 const BITS: u32 = 6;
 const SLOTS: usize = 1 << BITS;
 const LEVELS: usize = 7;
@@ -151,7 +153,7 @@ impl TimerWheel {
     fn link(&mut self, id: u32) {
         let deadline = self.nodes[id as usize].deadline;
         let differing = (deadline ^ self.now) | 1;
-        let level = ((63 - differing.leading_zeros()) / BITS) as usize;
+        let level = (differing.ilog2() / BITS) as usize;
         let slot = (deadline >> (BITS * level as u32)) as usize % SLOTS;
         let list = level * SLOTS + slot;
         let next = std::mem::replace(&mut self.heads[list], id);

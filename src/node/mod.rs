@@ -11,6 +11,7 @@
 
 mod cache;
 mod call;
+mod clock;
 mod event_queue;
 mod lock;
 mod mailbox;
@@ -20,11 +21,13 @@ mod shared;
 use call::{Call, Reply, functions};
 use mailbox::Mailbox;
 use napi::sys;
+use shared::SharedCells;
 use std::sync::{Arc, LazyLock};
 
 /// What belongs to one JavaScript environment: the main thread's or a worker thread's.
 pub struct Context {
     pub mailbox: Arc<Mailbox>,
+    pub clock: SharedCells,
 }
 
 /// The process's background threads, shared by all environments. They sleep unless something is
@@ -41,7 +44,8 @@ pub static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
 #[napi_derive::napi(module_exports)]
 fn register(exports: napi::bindgen_prelude::Object, env: napi::Env) -> napi::Result<()> {
     let env = env.raw();
-    let context = Box::into_raw(Box::new(Context { mailbox: Mailbox::new(env)? }));
+    let context =
+        Box::into_raw(Box::new(Context { mailbox: Mailbox::new(env)?, clock: clock::new_face() }));
     let mut all = functions!["listen" => listen, "keepAlive" => keep_alive];
     all.extend(cache::functions());
     all.extend(event_queue::functions());

@@ -1,0 +1,210 @@
+import { invalid } from '../errors';
+import type { BasicCache } from './basic-cache';
+import { clone } from './clone';
+import { checkKey, describe, MemoryStore } from './memory-store';
+import { filterKeys, literal } from './pattern';
+import type { Milliseconds } from './store';
+
+/** Options of {@link Cache.wrapWithCondition}. */
+export interface WrapConditions<T> {
+  /** `false`: neither look into the cache nor store. Default true. */
+  useCache?: boolean;
+  /** Whether a result is stored; may be asynchronous. Default: when it is truthy. */
+  isCacheable?: (value: T) => boolean | Promise<boolean>;
+  /** Milliseconds to live, or a function of the result that gives them. */
+  ttl?: Milliseconds | ((value: T) => Milliseconds | undefined);
+}
+
+/**
+ * A cache: a name, a prefix for its keys, and a store.
+ *
+ * Keys are strings; anything else rejects with a `TypeError`. Times are milliseconds. On the
+ * memory store every change has taken effect when the call returns, before its promise is awaited.
+ */
+export class Cache {
+  readonly name: string;
+  readonly prefix?: string;
+  readonly store: BasicCache;
+  private readonly keyPrefix: string;
+  /** The engine, when it is this cache's own memory store and its keys are known there bare. */
+  private readonly memory: MemoryStore | undefined;
+  private readonly edits = new Map<string, Promise<unknown>>();
+
+  constructor({ name, prefix, store }: { name: string; prefix?: string; store: BasicCache }) {
+    this.name = name;
+    this.prefix = prefix;
+    this.store = store;
+    this.keyPrefix = prefix ? `${prefix}:` : '';
+    this.memory = store.store instanceof MemoryStore && store.store.belongsTo(this.keyPrefix) ? store.store : undefined;
+  }
+
+  /** The key as the store knows it: `prefix:key`. */
+  key(key: string): string {
+    return this.keyPrefix + checkKey(key);
+  }
+
+  /**
+   * Stores a value. `ttl` in milliseconds: absent: the store's default, else none; 0: none;
+   * negative: it has lapsed already.
+   *
+   * Rejects with `E_NOT_CACHEABLE` for a value that the store does not take, and with a
+   * `TypeError` for a key that is not a string or a ttl that is not a number.
+   */
+  async set(key: string, value: unknown, ttl?: Milliseconds): Promise<void> {
+    const memory = this.memory;
+    if (memory === undefined) return this.store.set(this.key(key), value, ttl);
+    memory.writeBare(key, value, ttl);
+    if (this.store.hasFlights) this.store.outdate(this.key(key));
+  }
+
+  /**
+   * The value at `key`, `undefined` when there is none. The memory store gives the same object to
+   * every caller.
+   */
+  async get<T = any>(key: string): Promise<T | undefined> {
+    const memory = this.memory;
+    return memory === undefined ? this.store.get<T>(this.key(key)) : (memory.readBare(key) as T | undefined);
+  }
+
+  /** Deletes a key; nothing when it is absent. */
+  async del(key: string): Promise<void> {
+    const memory = this.memory;
+    if (memory === undefined) return this.store.del(this.key(key));
+    memory.removeBare(key);
+    if (this.store.hasFlights) this.store.outdate(this.key(key));
+  }
+
+  /** Stores several values at once; `ttl` as for {@link set}. */
+  async mset(entries: [string, unknown][], ttl?: Milliseconds): Promise<void> {
+    const full = entries.map(([key, value]): [string, unknown] => [this.key(key), value]);
+    for (const [key] of full) this.store.outdate(key);
+    await this.store.store.mset(full, ttl);
+  }
+
+  /** The values at `keys`, in their order, `undefined` for the absent. */
+  async mget<T = any>(...keys: string[]): Promise<(T | undefined)[]> {
+    const memory = this.memory;
+    if (memory !== undefined) return keys.map((key) => memory.readBare(key) as T | undefined);
+    return (await this.store.store.mget(...keys.map((key) => this.key(key)))) as (T | undefined)[];
+  }
+
+  /** Deletes several keys. */
+  async mdel(...keys: string[]): Promise<void> {
+    const full = keys.map((key) => this.key(key));
+    for (const key of full) this.store.outdate(key);
+    await this.store.store.mdel(...full);
+  }
+
+  /** Empties this cache, and nothing else that its store holds. */
+  async reset(): Promise<void> {
+    this.store.outdateAll();
+    if (this.memory !== undefined) return this.memory.clear();
+    if (this.keyPrefix === '') return this.store.reset();
+    const keys = await this.fullKeys('*');
+    if (keys.length > 0) await this.store.store.mdel(...keys);
+  }
+
+  /** The keys in this cache, without its prefix, that fit a glob pattern (default: all). */
+  async keys(pattern = '*'): Promise<string[]> {
+    const keys = await this.fullKeys(pattern);
+    return filterKeys(keys.map((key) => key.slice(this.keyPrefix.length)), pattern);
+  }
+
+  /** Milliseconds that the key has left. Memory: `Infinity` without expiry, 0 when absent; Redis: -1 and -2. */
+  async ttl(key: string): Promise<number> {
+    return this.store.store.ttl(this.key(key));
+  }
+
+  /**
+   * The value at `key`; when there is none, what `fn` gives, which is stored with `ttl` (or a
+   * function of the value that gives it). `fn` runs once, however many wait for the key in this
+   * process; its error reaches all of them, and nothing is stored.
+   */
+  async wrap<T>(
+    key: string,
+    fn: () => T | Promise<T>,
+    ttl?: Milliseconds | ((value: T) => Milliseconds | undefined),
+  ): Promise<T> {
+    const memory = this.memory;
+    if (memory === undefined) return this.store.wrap(this.key(key), fn, ttl);
+    const value = memory.readBare(key) as T | undefined;
+    if (value === undefined) return this.store.load(this.key(key), fn, ttl);
+    const threshold = this.store.refreshThreshold;
+    if (threshold > 0) await this.store.refreshIfDue(this.key(key), value, fn, ttl, threshold);
+    return value;
+  }
+
+  /**
+   * As {@link wrap}, with conditions. A result is stored when `isCacheable` says so, by default
+   * when it is truthy; what is stored is a hit whatever it is.
+   */
+  async wrapWithCondition<T>(key: string, fn: () => T | Promise<T>, options: WrapConditions<T> = {}): Promise<T> {
+    if (options.useCache === false) return fn();
+    const value = await this.get<T>(key);
+    if (value !== undefined) return value;
+    return this.store.loadIf(this.key(key), fn, options.ttl, options.isCacheable ?? Boolean);
+  }
+
+  /** Sets one field of the object at `key`, which is made when there is none. Concurrent calls all take effect. */
+  async setValueInObject(key: string, objectKey: string, value: unknown): Promise<void> {
+    await this.edit(key, (object) => {
+      // Not an assignment, which would not make a field of `__proto__`.
+      const field = { value: clone(value), writable: true, enumerable: true, configurable: true };
+      Object.defineProperty(object, objectKey, field);
+    });
+  }
+
+  /** One field of the object at `key`; `undefined` when either is absent. */
+  async getValueInObject<T = any>(key: string, objectKey: string): Promise<T | undefined> {
+    const object = toObject(key, await this.get(key));
+    const inherited = !Object.hasOwn(object, objectKey) && objectKey in Object.prototype;
+    return inherited ? undefined : (object as any)[objectKey];
+  }
+
+  /** Deletes one field of the object at `key`. Concurrent calls all take effect. */
+  async delValueInObject(key: string, objectKey: string): Promise<void> {
+    await this.edit(key, (object) => {
+      Reflect.deleteProperty(object, objectKey);
+    });
+  }
+
+  /** Changes the object at `key`: at once in memory; elsewhere after this process's earlier changes. */
+  private async edit(key: string, change: (object: object) => void): Promise<void> {
+    const memory = this.memory;
+    if (memory !== undefined) {
+      const present = memory.readBare(key);
+      const object = toObject(key, present);
+      change(object);
+      if (present !== object) return this.set(key, object);
+      memory.touchBare(key);
+      if (this.store.hasFlights) this.store.outdate(this.key(key));
+      return;
+    }
+    const full = this.key(key);
+    const turn = (this.edits.get(full) ?? Promise.resolve()).then(async () => {
+      const object = toObject(key, await this.get(key));
+      change(object);
+      await this.set(key, object);
+    });
+    const settled = turn.catch(() => undefined);
+    this.edits.set(full, settled);
+    try {
+      await turn;
+    } finally {
+      if (this.edits.get(full) === settled) this.edits.delete(full);
+    }
+  }
+
+  private async fullKeys(pattern: string): Promise<string[]> {
+    const keys = await this.store.store.keys(literal(this.keyPrefix) + pattern);
+    // Not every store heeds the pattern.
+    return this.keyPrefix === '' ? keys : keys.filter((key) => key.startsWith(this.keyPrefix));
+  }
+}
+
+function toObject(key: string, value: unknown): object {
+  if (value === undefined || value === null) return {};
+  if (typeof value === 'object') return value;
+  throw invalid(`the value at ${key} is not an object: ${describe(value)}`);
+}
+
