@@ -4,10 +4,10 @@ declare module '../native' {
   interface Binding {
     clockFace(): ArrayBuffer;
     clockStart(now: number): void;
-    memoryNew(max: number, slots: number): Handle;
-    memoryMarks(store: Handle, slots: number): ArrayBuffer;
+    memoryNew(max: number): Handle;
+    memoryCells(store: Handle, slots: number): ArrayBuffer;
     memoryInsert(store: Handle, now: number, deadline: number): number;
-    memoryDeadline(store: Handle, slot: number, deadline: number): void;
+    memorySooner(store: Handle, slot: number, deadline: number): void;
     memoryRemove(store: Handle, slot: number): void;
     memoryClear(store: Handle): void;
     memoryExpire(store: Handle, now: number): number[];

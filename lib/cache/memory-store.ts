@@ -49,8 +49,10 @@ export class MemoryStore {
   private readonly foreign: Index = new Map();
   private keyOf: (string | ForeignKey | undefined)[] = [];
   private values: unknown[] = [];
-  private deadlines = new Float64Array(FIRST_SLOTS);
-  private marks: Uint8Array;
+  /** By slot: when the entry lapses, on the scale of `performance.now()`; 0: never. Rust reads it. */
+  private deadlines!: Float64Array;
+  /** By slot: set by each use; Rust reads and clears it. */
+  private marks!: Uint8Array;
   private readonly handle: Handle;
   private readonly max: number;
   private readonly defaultTtl: number;
@@ -63,8 +65,8 @@ export class MemoryStore {
     this.defaultTtl = checkTtl(options.ttl ?? 0);
     this.clones = options.shouldCloneBeforeSet ?? true;
     this.isCacheable = options.isCacheable ?? ((value) => value !== undefined);
-    this.handle = binding.memoryNew(this.max, FIRST_SLOTS);
-    this.marks = new Uint8Array(binding.memoryMarks(this.handle, FIRST_SLOTS));
+    this.handle = binding.memoryNew(this.max);
+    this.grow(FIRST_SLOTS);
   }
 
   /** The number of entries, lapsed ones that were not swept yet among them. */
@@ -141,10 +143,7 @@ export class MemoryStore {
   touchBare(bare: string): void {
     const slot = this.own.get(bare);
     if (slot === undefined) return;
-    const deadline = this.defaultTtl === 0 ? 0 : performance.now() + this.defaultTtl;
-    binding.memoryDeadline(this.handle, slot, deadline);
-    this.deadlines[slot] = deadline;
-    if (deadline !== 0 && this.sweeper === undefined) this.sweepLater(SWEEP_INTERVAL);
+    this.setDeadline(slot, this.defaultTtl === 0 ? 0 : performance.now() + this.defaultTtl);
   }
 
   /** Puts another value in place of one that is there, which keeps its time to live; false when none is. */
@@ -177,7 +176,7 @@ export class MemoryStore {
     this.foreign.clear();
     this.keyOf = [];
     this.values = [];
-    this.grow(FIRST_SLOTS, false);
+    this.grow(FIRST_SLOTS);
     clearTimeout(this.sweeper);
     this.sweeper = undefined;
   }
@@ -226,17 +225,26 @@ export class MemoryStore {
       slot = this.insert(index, key, deadline === 0 && this.sweeper ? performance.now() : now, deadline);
     } else {
       this.marks[slot] = 1;
-      if (deadline !== 0 || this.deadlines[slot] !== 0) binding.memoryDeadline(this.handle, slot, deadline);
+      this.setDeadline(slot, deadline);
     }
     this.values[slot] = value;
+  }
+
+  private setDeadline(slot: number, deadline: number): void {
+    const before = this.deadlines[slot];
     this.deadlines[slot] = deadline;
-    if (deadline !== 0 && this.sweeper === undefined) this.sweepLater(SWEEP_INTERVAL);
+    if (deadline === 0) return;
+    // A later one need not cross into Rust, which looks again at the time it knows.
+    if (before === 0 || deadline < before) binding.memorySooner(this.handle, slot, deadline);
+    if (this.sweeper === undefined) this.sweepLater(SWEEP_INTERVAL);
   }
 
   private insert(index: Index, key: string, now: number, deadline: number): number {
     const slots = this.deadlines.length;
-    if (this.keyOf.length === slots && slots < this.max) this.grow(slots * 2, true);
+    if (this.keyOf.length === slots && slots < this.max) this.grow(slots * 2);
     const slot = binding.memoryInsert(this.handle, now, deadline);
+    this.deadlines[slot] = deadline;
+    if (deadline !== 0 && this.sweeper === undefined) this.sweepLater(SWEEP_INTERVAL);
     this.unlink(slot);
     this.keyOf[slot] = index === this.own ? key : new ForeignKey(key);
     index.set(key, slot);
@@ -260,12 +268,10 @@ export class MemoryStore {
     this.unlink(slot);
   }
 
-  private grow(slots: number, keep: boolean): void {
-    const deadlines = new Float64Array(slots);
-    if (keep) deadlines.set(this.deadlines);
-    this.deadlines = deadlines;
-    this.marks = new Uint8Array(binding.memoryMarks(this.handle, slots));
-    if (!keep) this.marks.fill(0);
+  private grow(slots: number): void {
+    const memory = binding.memoryCells(this.handle, slots);
+    this.deadlines = new Float64Array(memory, 0, slots);
+    this.marks = new Uint8Array(memory, slots * Float64Array.BYTES_PER_ELEMENT, slots);
   }
 
   private checkCacheable(value: unknown): void {

@@ -8,7 +8,7 @@ use super::{
 use crate::cache::{
     bloom::{BloomFilter, BloomShape},
     glob::Glob,
-    memory::{MemoryIndex, Uses},
+    memory::{Entries, MemoryIndex},
 };
 use crate::error::Result;
 use std::cell::RefCell;
@@ -22,9 +22,9 @@ pub fn functions() -> Vec<(&'static str, Entry)> {
         "clockFace" => clock::face,
         "clockStart" => clock::start,
         "memoryNew" => memory_new,
-        "memoryMarks" => memory_marks,
+        "memoryCells" => memory_cells,
         "memoryInsert" => memory_insert,
-        "memoryDeadline" => memory_deadline,
+        "memorySooner" => memory_sooner,
         "memoryRemove" => memory_remove,
         "memoryClear" => memory_clear,
         "memoryExpire" => memory_expire,
@@ -37,21 +37,54 @@ pub fn functions() -> Vec<(&'static str, Entry)> {
     ]
 }
 
-/// A memory store's index, and the bytes that a `get` marks its slot in.
+/// A memory store's index, and what JavaScript writes of its entries without a call.
 struct Memory {
     index: MemoryIndex,
-    marks: Marks,
+    shared: Shared,
 }
 
-struct Marks(SharedCells);
+/// For each slot a cell with its deadline (0: none), and behind all of these a byte that a `get`
+/// sets.
+struct Shared {
+    cells: SharedCells,
+    slots: usize,
+}
 
-impl Uses for Marks {
-    fn take(&mut self, slot: u32) -> bool {
-        let used = self.0.byte(slot as usize) != 0;
+impl Shared {
+    fn new(slots: usize) -> Self {
+        Self { cells: SharedCells::new(slots + slots.div_ceil(8)), slots }
+    }
+
+    /// The same for more slots.
+    fn grown(&self, slots: usize) -> Self {
+        let mut larger = Self::new(slots);
+        for slot in 0..self.slots.min(slots) {
+            larger.cells.set_f64(slot, self.cells.f64(slot));
+            larger.set_used(slot, self.used(slot));
+        }
+        larger
+    }
+
+    fn used(&self, slot: usize) -> bool {
+        self.cells.byte(self.slots * 8 + slot) != 0
+    }
+
+    fn set_used(&mut self, slot: usize, used: bool) {
+        self.cells.set_byte(self.slots * 8 + slot, u8::from(used));
+    }
+}
+
+impl Entries for Shared {
+    fn take_use(&mut self, slot: u32) -> bool {
+        let used = self.used(slot as usize);
         if used {
-            self.0.set_byte(slot as usize, 0);
+            self.set_used(slot as usize, false);
         }
         used
+    }
+
+    fn deadline(&self, slot: u32) -> Option<u64> {
+        deadline(self.cells.f64(slot as usize))
     }
 }
 
@@ -70,33 +103,36 @@ fn deadline(time: f64) -> Option<u64> {
     (time > 0.0).then(|| tick(time))
 }
 
-/// `memoryNew(max, slots): Handle`: a store of at most `max` entries, with marks for `slots`.
+/// `memoryNew(max): Handle`: a store of at most `max` entries.
 fn memory_new(call: &Call) -> Reply {
-    let marks = Marks(SharedCells::new((call.u32(1)? as usize).div_ceil(8)));
-    call.new_handle(RefCell::new(Memory { index: MemoryIndex::new(call.u32(0)?), marks }))
+    let index = MemoryIndex::new(call.u32(0)?);
+    call.new_handle(RefCell::new(Memory { index, shared: Shared::new(0) }))
 }
 
-/// `memoryMarks(store, slots): ArrayBuffer`: marks for `slots` slots at least, the present ones
-/// taken over; the memory given out before is not looked at any more.
-fn memory_marks(call: &Call) -> Reply {
-    let slots = (call.u32(1)? as usize).div_ceil(8);
+/// `memoryCells(store, slots): ArrayBuffer`: memory for the deadlines (8 bytes) and then the marks
+/// (one byte) of `slots` slots, which is a multiple of 8; what was there is taken over, and the
+/// memory given out before is not looked at any more.
+fn memory_cells(call: &Call) -> Reply {
+    let slots = call.u32(1)? as usize;
     with_memory(call, |memory| {
-        memory.marks.0 = memory.marks.0.resized(slots);
-        memory.marks.0.to_js(call.env)
+        memory.shared = memory.shared.grown(slots);
+        memory.shared.cells.to_js(call.env)
     })?
 }
 
-/// `memoryInsert(store, now, deadline): slot`. There must be marks for one slot more than are in
-/// use.
+/// `memoryInsert(store, now, deadline): slot`. There must be memory for one slot more than are in
+/// use. Its deadline is JavaScript's to write.
 fn memory_insert(call: &Call) -> Reply {
-    let (now, deadline) = (tick(call.f64(1)?), deadline(call.f64(2)?));
-    call.integer(with_memory(call, |memory| memory.index.insert(now, deadline, &mut memory.marks))?)
+    let (now, deadline) = (tick(call.f64(1)?.floor()), deadline(call.f64(2)?));
+    call.integer(with_memory(call, |memory| {
+        memory.index.insert(now, deadline, &mut memory.shared)
+    })?)
 }
 
-/// `memoryDeadline(store, slot, deadline)`
-fn memory_deadline(call: &Call) -> Reply {
-    let (slot, deadline) = (call.u32(1)?, deadline(call.f64(2)?));
-    with_memory(call, |memory| memory.index.set_deadline(slot, deadline))?;
+/// `memorySooner(store, slot, deadline)`: an entry got its first deadline, or an earlier one.
+fn memory_sooner(call: &Call) -> Reply {
+    let (slot, deadline) = (call.u32(1)?, tick(call.f64(2)?));
+    with_memory(call, |memory| memory.index.lapses_sooner(slot, deadline))?;
     call.undefined()
 }
 
@@ -107,9 +143,12 @@ fn memory_remove(call: &Call) -> Reply {
     call.undefined()
 }
 
-/// `memoryClear(store)`
+/// `memoryClear(store)`: as new, without memory for slots.
 fn memory_clear(call: &Call) -> Reply {
-    with_memory(call, |memory| memory.index.clear())?;
+    with_memory(call, |memory| {
+        memory.index.clear();
+        memory.shared = Shared::new(0);
+    })?;
     call.undefined()
 }
 
@@ -119,7 +158,9 @@ fn memory_expire(call: &Call) -> Reply {
     // An entry is swept only when JavaScript's own comparison calls it lapsed, hence rounded down.
     let now = tick(call.f64(1)?.floor());
     let mut slots = Vec::new();
-    with_memory(call, |memory| memory.index.expire(now, SWEEP, |slot| slots.push(slot)))?;
+    with_memory(call, |memory| {
+        memory.index.expire(now, SWEEP, &memory.shared, |slot| slots.push(slot));
+    })?;
     call.array(slots.into_iter().map(|slot| call.integer(slot)))
 }
 

@@ -34,13 +34,6 @@ impl SharedCells {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// A copy with `cells` cells: cut off, or filled up with zeros.
-    pub fn resized(&self, cells: usize) -> Self {
-        let cell =
-            |index: usize| AtomicU64::new(self.0.get(index).map_or(0, |cell| cell.load(Relaxed)));
-        Self((0..cells).map(cell).collect())
-    }
-
     /// The byte at `index`, counting bytes and not cells.
     pub fn byte(&self, index: usize) -> u8 {
         self.0[index / 8].load(Relaxed).to_ne_bytes()[index % 8]
