@@ -57,6 +57,8 @@ export class MemoryStore {
   private readonly max: number;
   private readonly defaultTtl: number;
   private readonly clones: boolean;
+  /** Slots that have ever been in use; Rust gives the next one out when none of them is free. */
+  private used = 0;
   private sweeper: NodeJS.Timeout | undefined;
 
   /** `prefix` is that of the cache the store belongs to, with its `:`. */
@@ -176,6 +178,7 @@ export class MemoryStore {
     this.foreign.clear();
     this.keyOf = [];
     this.values = [];
+    this.used = 0;
     this.grow(FIRST_SLOTS);
     clearTimeout(this.sweeper);
     this.sweeper = undefined;
@@ -241,8 +244,9 @@ export class MemoryStore {
 
   private insert(index: Index, key: string, now: number, deadline: number): number {
     const slots = this.deadlines.length;
-    if (this.keyOf.length === slots && slots < this.max) this.grow(slots * 2);
+    if (this.used === slots && slots < this.max) this.grow(Math.min(slots * 2, Math.ceil(this.max / 8) * 8));
     const slot = binding.memoryInsert(this.handle, now, deadline);
+    if (slot >= this.used) this.used = slot + 1;
     this.deadlines[slot] = deadline;
     if (deadline !== 0 && this.sweeper === undefined) this.sweepLater(SWEEP_INTERVAL);
     this.unlink(slot);
@@ -272,6 +276,8 @@ export class MemoryStore {
     const memory = binding.memoryCells(this.handle, slots);
     this.deadlines = new Float64Array(memory, 0, slots);
     this.marks = new Uint8Array(memory, slots * Float64Array.BYTES_PER_ELEMENT, slots);
+    this.keyOf = resized(this.keyOf, slots);
+    this.values = resized(this.values, slots);
   }
 
   private checkCacheable(value: unknown): void {
@@ -299,6 +305,13 @@ export class MemoryStore {
     // Lapsed entries beyond one sweep's share go in the next turn of the event loop.
     if (next !== 0) this.sweepLater(slots.length > 0 && next <= performance.now() ? 1 : delayUntil(next));
   }
+}
+
+/** A copy of exactly that length: an array that grows by itself has up to half of it to spare. */
+function resized<T>(array: T[], length: number): T[] {
+  const copy = new Array<T>(length);
+  for (let i = 0; i < array.length; i++) copy[i] = array[i];
+  return copy;
 }
 
 function delayUntil(time: number): number {
