@@ -1,0 +1,666 @@
+'use strict';
+const { CacheManager, MemoryStore } = require('..');
+
+const until = (condition) =>
+  new Promise((resolve, reject) => {
+    const deadline = Date.now() + 5000;
+    const look = () =>
+      condition() ? resolve() : Date.now() > deadline ? reject(new Error('deadline passed')) : setTimeout(look, 5);
+    look();
+  });
+
+/** A gate: a promise with its ends outside. */
+const gate = () => {
+  const ends = {};
+  ends.promise = new Promise((resolve, reject) => Object.assign(ends, { resolve, reject }));
+  return ends;
+};
+
+const rejection = (promise) => promise.then(() => { throw new Error('resolved'); }, (error) => error);
+
+/** A store as a plugin author would write one for cache-manager 5. */
+const mapStore = () => {
+  const entries = new Map();
+  return {
+    entries,
+    get: async (key) => entries.get(key),
+    set: async (key, value) => void entries.set(key, structuredClone(value)),
+    del: async (key) => void entries.delete(key),
+    reset: async () => entries.clear(),
+    mset: async (pairs) => pairs.forEach(([key, value]) => entries.set(key, value)),
+    mget: async (...keys) => keys.map((key) => entries.get(key)),
+    mdel: async (...keys) => keys.forEach((key) => entries.delete(key)),
+    keys: async () => [...entries.keys()],
+    ttl: async () => -1,
+  };
+};
+
+let manager;
+let cache;
+beforeEach(async () => {
+  manager = new CacheManager({ prefix: 'main' });
+  cache = await manager.createCache({ name: 'test', prefix: 'p' });
+});
+
+describe('values', () => {
+  test('set, get and del, and what is absent is undefined', async () => {
+    expect(await cache.set('a', { x: 1 })).toBeUndefined();
+    expect(await cache.get('a')).toEqual({ x: 1 });
+    expect(await cache.del('a')).toBeUndefined();
+    expect(await cache.get('a')).toBeUndefined();
+    await cache.del('never there');
+  });
+
+  test('changes take effect before the call returns', async () => {
+    const set = cache.set('a', 1);
+    const before = cache.get('a');
+    cache.del('a');
+    const after = cache.get('a');
+    expect(await Promise.all([set, before, after])).toEqual([undefined, 1, undefined]);
+    cache.mset([['b', 2], ['c', 3]]);
+    const mget = cache.mget('c', 'x', 'b');
+    cache.mdel('b', 'c');
+    expect(await mget).toEqual([3, undefined, 2]);
+    expect(await cache.mget('b', 'c')).toEqual([undefined, undefined]);
+    cache.set('d', 4);
+    cache.reset();
+    expect(await cache.get('d')).toBeUndefined();
+  });
+
+  test('changing the original later changes nothing, and every get gives the same object', async () => {
+    const original = { list: [1], nested: { deep: { x: 1 } } };
+    await cache.set('a', original);
+    original.list.push(2);
+    original.nested.deep.x = 2;
+    expect(await cache.get('a')).toEqual({ list: [1], nested: { deep: { x: 1 } } });
+    expect(await cache.get('a')).toBe(await cache.get('a'));
+  });
+
+  test('what JSON cannot hold is kept', async () => {
+    class Model {
+      constructor() { this.dataValues = { id: 1 }; }
+      get id() { return this.dataValues.id; }
+    }
+    const symbol = Symbol('s');
+    const fn = () => 1;
+    const shared = { n: 1 };
+    const cyclic = { name: 'c', a: shared, b: shared };
+    cyclic.self = cyclic;
+    const original = {
+      model: new Model(), date: new Date(5), map: new Map([['k', { v: 1 }]]), set: new Set([1]),
+      buffer: Buffer.from('abc'), big: 10n, cyclic, [symbol]: { s: 1 }, fn, undef: undefined, nan: NaN, re: /x/g,
+    };
+    await cache.set('a', original);
+    original.model.dataValues.id = 2;
+    original.map.get('k').v = 2;
+    original[symbol].s = 2;
+    const got = await cache.get('a');
+    expect(got.model).toBeInstanceOf(Model);
+    expect(got.model.id).toBe(1);
+    expect(got.date.getTime()).toBe(5);
+    expect(got.map.get('k')).toEqual({ v: 1 });
+    expect(got.set.has(1)).toBe(true);
+    expect(got.buffer.equals(Buffer.from('abc'))).toBe(true);
+    expect(got.big).toBe(10n);
+    expect(got.cyclic.self).toBe(got.cyclic);
+    expect(got.cyclic.a).toBe(got.cyclic.b);
+    expect(got.cyclic.a).not.toBe(shared);
+    expect(got[symbol]).toEqual({ s: 1 });
+    expect(got.fn).toBe(fn);
+    expect('undef' in got).toBe(true);
+    expect(got.re).toEqual(/x/g);
+  });
+
+  test.each([
+    ['a plain tree', () => ({ a: [{ b: [{ c: [1, 'x', null, undefined] }] }], d: new Date(1) })],
+    ['an object met twice far apart', () => {
+      const twice = { t: 1 };
+      return { list: [{}, {}, {}, {}, {}, twice, {}, twice] };
+    }],
+    ['one very deep', () => {
+      let value = { end: true };
+      for (let i = 0; i < 1000; i++) value = { value };
+      return value;
+    }],
+    ['a field called __proto__', () => JSON.parse('{"__proto__": {"x": [1]}, "y": 1}')],
+    ['an object without a prototype', () => Object.assign(Object.create(null), { x: { y: 1 } })],
+    ['a sparse array', () => { const list = [1]; list[5] = { x: 1 }; return list; }],
+  ])('a copy of %s equals it and shares nothing with it', async (_, make) => {
+    const original = make();
+    await cache.set('a', original);
+    const got = await cache.get('a');
+    expect(got).toEqual(original);
+    const objects = new Set();
+    const collect = (value) => {
+      if (typeof value !== 'object' || value === null || objects.has(value)) return;
+      objects.add(value);
+      for (const key of Reflect.ownKeys(value)) collect(value[key]);
+    };
+    collect(original);
+    const shared = [];
+    const seen = new Set();
+    const check = (value) => {
+      if (typeof value !== 'object' || value === null || seen.has(value)) return;
+      seen.add(value);
+      if (objects.has(value)) shared.push(value);
+      for (const key of Reflect.ownKeys(value)) check(value[key]);
+    };
+    check(got);
+    expect(shared).toEqual([]);
+    expect(seen.size).toBe(objects.size);
+  });
+
+  test('a getter of the value that uses the cache itself does not disturb the copy', async () => {
+    const value = {
+      first: { a: 1 },
+      get second() {
+        cache.set('inner', { list: [{ x: 1 }, { y: 2 }] });
+        return { b: [2] };
+      },
+      third: [{ c: 3 }],
+    };
+    await cache.set('outer', value);
+    expect(await cache.get('outer')).toEqual({ first: { a: 1 }, second: { b: [2] }, third: [{ c: 3 }] });
+    expect(await cache.get('inner')).toEqual({ list: [{ x: 1 }, { y: 2 }] });
+  });
+
+  test('shouldCloneBeforeSet: false keeps the object itself', async () => {
+    const own = await manager.createCache({ name: 'own', shouldCloneBeforeSet: false });
+    const value = {};
+    await own.set('a', value);
+    expect(await own.get('a')).toBe(value);
+  });
+
+  test('null is a value, undefined is not', async () => {
+    await cache.set('a', null);
+    expect(await cache.get('a')).toBeNull();
+    const error = await rejection(cache.set('b', undefined));
+    expect(error.message).toBe('no cacheable value undefined');
+    expect(error.code).toBe('E_NOT_CACHEABLE');
+    expect((await rejection(cache.mset([['c', 1], ['d', undefined]]))).code).toBe('E_NOT_CACHEABLE');
+    expect(await cache.get('c')).toBeUndefined();
+  });
+
+  test('isCacheable decides', async () => {
+    const own = await manager.createCache({ name: 'own', isCacheable: (value) => value !== 0 });
+    expect((await rejection(own.set('a', 0))).message).toBe('no cacheable value 0');
+    expect((await rejection(own.set('a', 0))).code).toBe('E_NOT_CACHEABLE');
+    await own.set('b', undefined);
+  });
+});
+
+describe('keys', () => {
+  test.each([[undefined], [null], [5], [{}], [Symbol('x')], [['a']], [10n]])('%p is not a key', async (key) => {
+    for (const call of [
+      () => cache.get(key), () => cache.set(key, 1), () => cache.del(key), () => cache.mget(key),
+      () => cache.mset([[key, 1]]), () => cache.mdel(key), () => cache.ttl(key), () => cache.wrap(key, () => 1),
+      () => cache.wrapWithCondition(key, () => 1), () => cache.setValueInObject(key, 'a', 1),
+    ]) {
+      const error = await rejection(call());
+      expect(error.name).toBe('TypeError');
+      expect(error.code).toBe('E_INVALID_ARGUMENT');
+    }
+  });
+
+  test('any Unicode, the empty key and huge keys; lone surrogates stay apart', async () => {
+    const keys = ['', 'ключ', '😀', '\ud800', '\ud801', '\udc00', 'a\0b', '\ufffd', 'x'.repeat(1e6)];
+    for (const [index, key] of keys.entries()) await cache.set(key, index);
+    expect(await cache.mget(...keys)).toEqual(keys.map((_, index) => index));
+    expect(new Set(await cache.keys())).toEqual(new Set(keys));
+  });
+
+  test('keys are listed without the prefix, by glob, and not when they have lapsed', async () => {
+    await cache.mset([['user:1', 1], ['user:2', 2], ['role:1', 3], ['a*b', 4]]);
+    await cache.set('user:3', 1, -1);
+    expect((await cache.keys()).sort()).toEqual(['a*b', 'role:1', 'user:1', 'user:2']);
+    expect((await cache.keys('user:*')).sort()).toEqual(['user:1', 'user:2']);
+    expect(await cache.keys('*:[13]')).toHaveLength(2);
+    expect(await cache.keys('a\\*b')).toEqual(['a*b']);
+    expect(await cache.keys('nothing')).toEqual([]);
+  });
+
+  test('key() joins the prefixes, and code that reaches in sees full keys', async () => {
+    expect(cache.key('k')).toBe('main:p:k');
+    await cache.set('k', 1);
+    expect(await cache.store.get('main:p:k')).toBe(1);
+    expect(await cache.store.store.keys()).toEqual(['main:p:k']);
+    await cache.store.set('main:p:other', 2);
+    await cache.store.store.set('outside', 3);
+    expect(await cache.get('other')).toBe(2);
+    expect(await cache.get('outside')).toBeUndefined();
+    expect(await cache.store.store.get('outside')).toBe(3);
+    await cache.store.store.del('outside');
+    expect(await cache.store.get('outside')).toBeUndefined();
+    await cache.store.store.mset([['main:p:m', 5]]);
+    expect(await cache.store.store.mget('main:p:m', 'x')).toEqual([5, undefined]);
+    await cache.store.del('main:p:k');
+    expect(await cache.get('k')).toBeUndefined();
+    await cache.store.reset();
+    expect(await cache.keys()).toEqual([]);
+  });
+});
+
+describe('time to live', () => {
+  test('an entry goes when its time has passed, and fractions count', async () => {
+    await cache.set('a', 1, 20.5);
+    const left = await cache.ttl('a');
+    expect(left).toBeGreaterThan(0);
+    expect(left).toBeLessThanOrEqual(20.5);
+    const start = performance.now();
+    while (performance.now() - start < 21);
+    expect(await cache.get('a')).toBeUndefined();
+    expect(await cache.ttl('a')).toBe(0);
+  });
+
+  test('an entry goes on time while the event loop is blocked', async () => {
+    await cache.set('near', 1, 30);
+    await cache.set('far', 1, 60_000);
+    const start = performance.now();
+    while (performance.now() - start < 40);
+    expect(await cache.get('near')).toBeUndefined();
+    expect(await cache.get('far')).toBe(1);
+  });
+
+  test('0 is none, absent is the default, negative has lapsed already, Infinity is none', async () => {
+    await cache.set('zero', 1, 0);
+    await cache.set('absent', 1);
+    await cache.set('negative', 1, -5);
+    await cache.set('infinite', 1, Infinity);
+    expect(await cache.ttl('zero')).toBe(Infinity);
+    expect(await cache.ttl('absent')).toBe(Infinity);
+    expect(await cache.ttl('infinite')).toBe(Infinity);
+    expect(await cache.get('negative')).toBeUndefined();
+    await cache.set('zero', 2, -1);
+    expect(await cache.get('zero')).toBeUndefined();
+    const own = await manager.createCache({ name: 'own', ttl: 60_000 });
+    await own.set('default', 1);
+    await own.set('zero', 1, 0);
+    expect(await own.ttl('default')).toBeGreaterThan(50_000);
+    expect(await own.ttl('zero')).toBe(Infinity);
+  });
+
+  test('times beyond 2^31 ms work', async () => {
+    await cache.set('a', 1, 2 ** 40);
+    await cache.set('b', 1, Number.MAX_VALUE);
+    expect(await cache.mget('a', 'b')).toEqual([1, 1]);
+    expect(await cache.ttl('a')).toBeGreaterThan(2 ** 39);
+  });
+
+  test.each([[NaN], ['5'], [{}], [10n], [true]])('a ttl of %p is a TypeError', async (ttl) => {
+    expect((await rejection(cache.set('a', 1, ttl))).name).toBe('TypeError');
+    expect((await rejection(manager.createCache({ name: 'x', ttl }))).name).toBe('TypeError');
+    expect(await cache.get('a')).toBeUndefined();
+  });
+
+  test('setting again replaces the time to live', async () => {
+    await cache.set('a', 1, 10);
+    await cache.set('a', 2, 60_000);
+    await cache.set('b', 1, 60_000);
+    await cache.set('b', 2);
+    await cache.set('c', 1, 60_000);
+    await cache.set('c', 1, 5);
+    const start = performance.now();
+    while (performance.now() - start < 15);
+    expect(await cache.mget('a', 'b', 'c')).toEqual([2, 2, undefined]);
+    expect(await cache.ttl('b')).toBe(Infinity);
+  });
+
+  test('lapsed entries are swept without being asked for', async () => {
+    const store = new MemoryStore({ max: 10_000 });
+    for (let i = 0; i < 5000; i++) await store.set(`k${i}`, i, 1 + (i % 5));
+    await store.set('stays', 1, 60_000);
+    await until(() => store.size === 1);
+    expect(await store.keys()).toEqual(['stays']);
+  });
+});
+
+describe('size', () => {
+  test('at most max entries, 2000 by default', async () => {
+    for (let i = 0; i < 3000; i++) await cache.set(`k${i}`, i);
+    expect(await cache.keys()).toHaveLength(2000);
+    expect(cache.store.store.size).toBe(2000);
+  });
+
+  test('get counts as use', async () => {
+    const own = await manager.createCache({ name: 'own', max: 10 });
+    await own.set('hot', 1);
+    for (let i = 0; i < 1000; i++) {
+      await own.set(`k${i}`, i);
+      expect(await own.get('hot')).toBe(1);
+    }
+    expect(await own.keys()).toHaveLength(10);
+  });
+
+  test.each([[0], [-1], [1.5], [NaN], ['5'], [Infinity], [2 ** 31]])('a max of %p is a TypeError', async (max) => {
+    expect((await rejection(manager.createCache({ name: 'x', max }))).name).toBe('TypeError');
+  });
+
+  test('random changes leave what a plain Map leaves', async () => {
+    const own = await manager.createCache({ name: 'own', max: 100_000 });
+    const model = new Map();
+    let state = 12345;
+    const random = (below) => (state = (state * 1103515245 + 12345) % 2147483648) % below;
+    for (let i = 0; i < 20_000; i++) {
+      const key = `k${random(3000)}`;
+      switch (random(4)) {
+        case 0: await own.del(key); model.delete(key); break;
+        case 1: expect(await own.get(key)).toBe(model.get(key)); break;
+        default: await own.set(key, i, random(2) ? 60_000 : undefined); model.set(key, i);
+      }
+    }
+    expect((await own.keys()).sort()).toEqual([...model.keys()].sort());
+    expect(await own.mget(...model.keys())).toEqual([...model.values()]);
+  });
+});
+
+describe('wrap', () => {
+  test('a miss loads once however many wait, a hit does not load', async () => {
+    const { promise, resolve } = gate();
+    const load = jest.fn(() => promise);
+    const waiting = Array.from({ length: 100 }, () => cache.wrap('a', load));
+    resolve({ x: 1 });
+    const results = await Promise.all(waiting);
+    expect(results.every((result) => result.x === 1)).toBe(true);
+    await cache.wrap('a', load);
+    expect(load).toHaveBeenCalledTimes(1);
+  });
+
+  test('an error reaches every waiter and nothing is stored', async () => {
+    const load = jest.fn(async () => { throw new Error('no'); });
+    const results = await Promise.allSettled([cache.wrap('a', load), cache.wrap('a', load)]);
+    expect(results.map((result) => result.reason?.message)).toEqual(['no', 'no']);
+    expect(load).toHaveBeenCalledTimes(1);
+    expect(await cache.wrap('a', () => 5)).toBe(5);
+    expect((await rejection(cache.wrap('b', () => { throw new Error('at once'); }))).message).toBe('at once');
+  });
+
+  test('falsy values are hits; undefined is given but not stored', async () => {
+    for (const value of [0, '', false, null, NaN]) {
+      await cache.wrap('a', () => value);
+      const again = jest.fn();
+      expect(await cache.wrap('a', again)).toBe(value);
+      expect(again).not.toHaveBeenCalled();
+      await cache.del('a');
+    }
+    expect(await cache.wrap('u', () => undefined)).toBeUndefined();
+    expect(await cache.keys()).toEqual([]);
+  });
+
+  test('the ttl may be a function of the value', async () => {
+    await cache.wrap('a', () => 60_000, (value) => value);
+    await cache.wrap('b', () => 1, 60_000);
+    expect(await cache.ttl('a')).toBeGreaterThan(50_000);
+    expect(await cache.ttl('b')).toBeGreaterThan(50_000);
+    expect((await rejection(cache.wrap('c', () => 1, NaN))).name).toBe('TypeError');
+  });
+
+  test.each([
+    ['del', () => cache.del('a'), undefined],
+    ['mdel', () => cache.mdel('a'), undefined],
+    ['set', () => cache.set('a', 'newer'), 'newer'],
+    ['mset', () => cache.mset([['a', 'newer']]), 'newer'],
+    ['reset', () => cache.reset(), undefined],
+  ])('what was being loaded during %s is not stored', async (_, change, expected) => {
+    const { promise, resolve } = gate();
+    const waiting = cache.wrap('a', () => promise);
+    change();
+    resolve('older');
+    expect(await waiting).toBe('older');
+    expect(await cache.get('a')).toBe(expected);
+  });
+
+  test('refreshThreshold refreshes in the background, and its failure is an event', async () => {
+    const own = await manager.createCache({ name: 'own', refreshThreshold: 50_000 });
+    await own.set('a', 1, 10_000);
+    expect(await own.wrap('a', async () => 2, 100_000)).toBe(1);
+    await until(() => own.store.store.read('main:a') === 2);
+    expect(await own.wrap('a', async () => 3, 100_000)).toBe(2);
+    const failed = new Promise((resolve) => own.store.on('error', resolve));
+    await own.set('b', 1, 10_000);
+    expect(await own.wrap('b', async () => { throw new Error('later'); })).toBe(1);
+    expect((await failed).error.message).toBe('later');
+  });
+
+  test('wrapWithCondition', async () => {
+    const load = jest.fn(async () => 1);
+    expect(await cache.wrapWithCondition('a', load, { useCache: false })).toBe(1);
+    expect(await cache.keys()).toEqual([]);
+    await cache.wrapWithCondition('a', load, { ttl: 60_000 });
+    await cache.wrapWithCondition('a', load);
+    expect(load).toHaveBeenCalledTimes(2);
+    expect(await cache.ttl('a')).toBeGreaterThan(50_000);
+    await cache.wrapWithCondition('falsy', () => 0);
+    expect(await cache.get('falsy')).toBeUndefined();
+    await cache.wrapWithCondition('falsy', () => 0, { isCacheable: async () => true });
+    expect(await cache.wrapWithCondition('falsy', () => 5)).toBe(0);
+    await cache.wrapWithCondition('no', () => 7, { isCacheable: () => false });
+    expect(await cache.get('no')).toBeUndefined();
+    const { promise, resolve } = gate();
+    const slow = jest.fn(() => promise);
+    const both = [cache.wrapWithCondition('c', slow), cache.wrapWithCondition('c', slow)];
+    resolve(9);
+    expect(await Promise.all(both)).toEqual([9, 9]);
+    expect(slow).toHaveBeenCalledTimes(1);
+  });
+});
+
+describe('objects', () => {
+  test('concurrent changes of fields all take effect', async () => {
+    await Promise.all(Array.from({ length: 100 }, (_, i) => cache.setValueInObject('o', `f${i}`, { i })));
+    expect(Object.keys(await cache.get('o'))).toHaveLength(100);
+    expect(await cache.getValueInObject('o', 'f7')).toEqual({ i: 7 });
+    await Promise.all(Array.from({ length: 99 }, (_, i) => cache.delValueInObject('o', `f${i}`)));
+    expect(await cache.get('o')).toEqual({ f99: { i: 99 } });
+  });
+
+  test('absent objects and fields are undefined, also those that every object inherits', async () => {
+    expect(await cache.getValueInObject('none', 'x')).toBeUndefined();
+    await cache.setValueInObject('o', 'x', 1);
+    expect(await cache.getValueInObject('o', 'constructor')).toBeUndefined();
+    await cache.setValueInObject('o', '__proto__', { polluted: true });
+    expect({}.polluted).toBeUndefined();
+    expect(await cache.getValueInObject('o', '__proto__')).toEqual({ polluted: true });
+    await cache.delValueInObject('none', 'x');
+  });
+
+  test('a value that is no object is left alone', async () => {
+    await cache.set('s', 'text');
+    expect((await rejection(cache.setValueInObject('s', 'x', 1))).name).toBe('TypeError');
+    expect(await cache.get('s')).toBe('text');
+  });
+});
+
+describe('the manager', () => {
+  test('getCache, caches, storeTypes, defaultStore, prefix', async () => {
+    expect(manager.getCache('test')).toBe(cache);
+    expect(() => manager.getCache('x')).toThrow('Get cache failed, x is not found');
+    expect(manager.caches.get('test')).toBe(cache);
+    expect(manager.storeTypes.get('memory')).toMatchObject({ store: 'memory', max: 2000 });
+    expect(manager.defaultStore).toBe('memory');
+    expect(manager.prefix).toBe('main');
+    expect(cache.name).toBe('test');
+    expect(cache.prefix).toBe('main:p');
+  });
+
+  test('options merge over the defaults', async () => {
+    const other = new CacheManager({ stores: { memory: { ttl: 60_000 }, mine: { store: mapStore } } });
+    expect(other.storeTypes.get('memory')).toMatchObject({ store: 'memory', max: 2000, ttl: 60_000 });
+    const c = await other.createCache({ name: 'c' });
+    expect(c.key('k')).toBe('k');
+    await c.set('k', 1);
+    expect(await c.ttl('k')).toBeGreaterThan(50_000);
+  });
+
+  test('the same name again replaces the cache with an empty one', async () => {
+    await cache.set('a', 1);
+    const again = await manager.createCache({ name: 'test', prefix: 'p' });
+    expect(await again.get('a')).toBeUndefined();
+    expect(manager.getCache('test')).toBe(again);
+    expect(await cache.get('a')).toBe(1);
+  });
+
+  test.each([['x'], ['redis'], ['tiered']])('store type %s is a clear error', async (store) => {
+    const error = await rejection(manager.createCache({ name: 'c', store }));
+    expect(error.message).toContain(`Create cache failed, store type [${store}] is unavailable or not registered`);
+    expect(error.code).toBe('E_STORE_UNAVAILABLE');
+  });
+
+  test('flushAll empties every cache, and memory works after close', async () => {
+    const other = await manager.createCache({ name: 'other' });
+    await Promise.all([cache.set('a', 1), other.set('b', 1)]);
+    await manager.flushAll();
+    expect([await cache.keys(), await other.keys()]).toEqual([[], []]);
+    await manager.close();
+    await manager.close();
+    await cache.set('a', 1);
+    expect(await cache.get('a')).toBe(1);
+  });
+
+  test('a cache without a name is a TypeError', async () => {
+    expect((await rejection(manager.createCache({}))).name).toBe('TypeError');
+    expect((await rejection(manager.createCache())).name).toBe('TypeError');
+  });
+});
+
+describe('a store written in JavaScript', () => {
+  const register = (more) => {
+    const made = [];
+    manager.registerStore({ name: 'mine', store: (config) => { made.push(config); return mapStore(); }, ...more });
+    return made;
+  };
+
+  test('is shared by the caches that give no options of their own, and reset leaves the others', async () => {
+    const made = register({ setting: 1 });
+    const [a, b] = await Promise.all([
+      new CacheManager({ prefix: 'm', stores: { mine: manager.storeTypes.get('mine') } }),
+    ].flatMap((m) => [m.createCache({ name: 'a', store: 'mine' }), m.createCache({ name: 'b', store: 'mine' })]));
+    expect(made).toEqual([{ setting: 1 }]);
+    await a.set('k', 1);
+    expect(await b.get('k')).toBe(1);
+    const own = await manager.createCache({ name: 'own', prefix: 'own', store: 'mine', extra: 2 });
+    expect(made[1]).toMatchObject({ setting: 1, extra: 2 });
+    await own.set('k', 1);
+    await own.store.store.set('foreign', 1);
+    expect(await own.keys()).toEqual(['k']);
+    await own.reset();
+    expect(await own.get('k')).toBeUndefined();
+    expect(await own.store.get('foreign')).toBe(1);
+  });
+
+  test('its close is called with the engine', async () => {
+    const closed = [];
+    register({ close: async (engine) => closed.push(engine) });
+    const c = await manager.createCache({ name: 'c', store: 'mine' });
+    await manager.close();
+    expect(closed).toEqual([c.store.store]);
+  });
+
+  test('a factory that fails rejects, and the next cache tries again', async () => {
+    let fail = true;
+    manager.registerStore({ name: 'flaky', store: async () => { if (fail) throw new Error('away'); return mapStore(); } });
+    expect((await rejection(manager.createCache({ name: 'c', store: 'flaky' }))).message).toBe('away');
+    expect(() => manager.getCache('c')).toThrow('not found');
+    fail = false;
+    const c = await manager.createCache({ name: 'c', store: 'flaky' });
+    await c.set('a', 1);
+    expect(await c.get('a')).toBe(1);
+  });
+
+  test('createCacheSync is usable at once', async () => {
+    register();
+    const c = manager.createCacheSync({ name: 'c', store: 'mine' });
+    await c.set('a', 1);
+    expect(await c.get('a')).toBe(1);
+    expect(await c.keys()).toEqual(['a']);
+  });
+
+  test('wrap answers from its loader while the store fails, and says so by an event', async () => {
+    const broken = mapStore();
+    broken.get = broken.set = async () => { throw new Error('down'); };
+    manager.registerStore({ name: 'broken', store: () => broken });
+    const c = await manager.createCache({ name: 'c', store: 'broken' });
+    const events = [];
+    c.store.on('error', (event) => events.push(event.operation));
+    expect(await c.wrap('a', () => 5)).toBe(5);
+    expect(events).toEqual(['get', 'set']);
+    expect((await rejection(c.get('a'))).message).toBe('down');
+  });
+
+  test('concurrent changes of fields all take effect on it too', async () => {
+    register();
+    const c = await manager.createCache({ name: 'c', store: 'mine' });
+    await Promise.all(Array.from({ length: 50 }, (_, i) => c.setValueInObject('o', `f${i}`, i)));
+    expect(Object.keys(await c.get('o'))).toHaveLength(50);
+  });
+
+  test('counters need locks there', async () => {
+    register();
+    const error = await rejection(manager.createCounter({ name: 'n', store: 'mine' }));
+    expect(error.message).toBe('Counter store [mine] is not supported');
+    let turn = Promise.resolve();
+    const locks = { runExclusive: (_, fn) => (turn = turn.then(fn)) };
+    const counter = await manager.createCounter({ name: 'n', store: 'mine' }, locks);
+    await Promise.all(Array.from({ length: 20 }, () => counter.incr('a')));
+    expect(await counter.get('a')).toBe(20);
+    await counter.reset('a');
+    expect(await counter.get('a')).toBe(0);
+  });
+});
+
+describe('counters', () => {
+  test('count atomically, and the ttl starts with the first increment', async () => {
+    const counter = await manager.createCounter({ name: 'n' });
+    expect(await counter.get('a')).toBe(0);
+    const sums = await Promise.all(Array.from({ length: 100 }, () => counter.incr('a')));
+    expect(sums[99]).toBe(100);
+    expect(await counter.incrby('a', -40)).toBe(60);
+    expect(await counter.incrby('a', 0)).toBe(60);
+    await counter.reset('a');
+    expect(await counter.get('a')).toBe(0);
+    await counter.incr('t', 30);
+    await counter.incr('t', 60_000);
+    const start = performance.now();
+    while (performance.now() - start < 40);
+    expect(await counter.get('t')).toBe(0);
+    expect(await counter.incr('t')).toBe(1);
+  });
+
+  test('only integers, and never beyond what a number holds exactly', async () => {
+    const counter = await manager.createCounter({ name: 'n' });
+    for (const value of [NaN, 1.5, '1', undefined, Infinity]) {
+      expect((await rejection(counter.incrby('a', value))).name).toBe('TypeError');
+    }
+    await counter.incrby('a', Number.MAX_SAFE_INTEGER);
+    expect((await rejection(counter.incr('a'))).code).toBe('E_COUNTER_RANGE');
+    expect(await counter.get('a')).toBe(Number.MAX_SAFE_INTEGER);
+  });
+});
+
+describe('bloom filters', () => {
+  test('reserve, add, mAdd, exists', async () => {
+    const filter = await manager.createBloomFilter();
+    await filter.add('f', 'x');
+    expect(await filter.exists('f', 'x')).toBe(false);
+    await filter.reserve('f', 0.01, 1000);
+    await filter.add('f', 'x');
+    await filter.mAdd('f', ['y', 'z']);
+    expect(await Promise.all(['x', 'y', 'z', 'w'].map((value) => filter.exists('f', value))))
+      .toEqual([true, true, true, false]);
+    expect(await (await manager.createBloomFilter()).exists('f', 'x')).toBe(true);
+    expect(await (await manager.createBloomFilter({ prefix: 'q' })).exists('f', 'x')).toBe(false);
+    await filter.reserve('f', 0.01, 1000);
+    expect(await filter.exists('f', 'x')).toBe(false);
+  });
+
+  test('bad input and stores without filters are clear errors', async () => {
+    const filter = await manager.createBloomFilter();
+    for (const [rate, capacity] of [[0, 1], [1, 1], [NaN, 1], [0.1, 0], [0.1, 1e15], ['a', 1]]) {
+      expect((await rejection(filter.reserve('f', rate, capacity))).name).toBe('TypeError');
+    }
+    await filter.reserve('f', 0.1, 10);
+    expect((await rejection(filter.add('f', 5))).name).toBe('TypeError');
+    expect((await rejection(filter.mAdd('f', ['a', 5]))).name).toBe('TypeError');
+    expect((await rejection(manager.createBloomFilter({ store: 'x' }))).message)
+      .toBe('BloomFilter store [x] is not supported');
+  });
+});
