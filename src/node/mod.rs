@@ -9,6 +9,7 @@
 
 #![expect(unsafe_code, reason = "N-API is a C interface; nothing outside this folder is unsafe")]
 
+mod batch;
 mod cache;
 mod call;
 mod clock;

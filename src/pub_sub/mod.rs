@@ -1,1 +1,140 @@
-//! (to be written)
+//! Pub/sub: who hears a message, and when. [`PubSub`] is one manager's subscriptions, with the
+//! rules on own messages and debounce windows; texts come to it from an [`adapter`], or from one
+//! that is written in JavaScript. Nothing here runs on JavaScript's thread but the calls
+//! themselves: what nobody is to hear never gets there.
+
+#![forbid(unsafe_code)]
+
+pub mod adapter;
+mod debounce;
+mod envelope;
+pub mod memory;
+
+use crate::{
+    alarm::{Alarm, Alarmed},
+    pub_sub::{debounce::Windows, envelope::Envelope},
+};
+use parking_lot::Mutex;
+use std::{collections::HashMap, sync::Arc};
+
+pub use envelope::frame;
+
+/// Who is called with messages.
+pub trait Sink: Send + Sync + 'static {
+    /// A message for a subscription, as JSON text; `None` for one that was `undefined`.
+    fn deliver(&self, subscription: u32, message: Option<&str>);
+    /// A text came that is no message of a manager's; it is dropped.
+    fn malformed(&self, channel: &str, reason: &str);
+}
+
+/// How a subscription is called.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Debounce {
+    /// The window's length in milliseconds; 0: no window, every message is delivered at once.
+    pub window: u64,
+    /// Deliver the message that opens a window at once, too.
+    pub leading: bool,
+}
+
+/// The subscriptions of one manager.
+pub struct PubSub {
+    publisher_id: String,
+    state: Mutex<State>,
+    sink: Box<dyn Sink>,
+    alarm: Alarm,
+}
+
+#[derive(Default)]
+struct State {
+    channels: HashMap<String, Vec<Subscription>>,
+    windows: Windows,
+}
+
+struct Subscription {
+    id: u32,
+    debounce: Debounce,
+}
+
+impl PubSub {
+    /// A manager without subscriptions, whose windows end on `runtime`.
+    pub fn new(
+        publisher_id: String,
+        sink: impl Sink,
+        runtime: &tokio::runtime::Handle,
+    ) -> Arc<Self> {
+        let (state, sink) = (Mutex::default(), Box::new(sink));
+        let manager = Arc::new(Self { publisher_id, state, sink, alarm: Alarm::new() });
+        manager.alarm.start(runtime, Arc::downgrade(&manager));
+        manager
+    }
+
+    /// The name under which this manager publishes.
+    pub fn publisher_id(&self) -> &str {
+        &self.publisher_id
+    }
+
+    /// Adds a subscription, after those that the channel has. `id` must not be in use.
+    pub fn subscribe(&self, channel: &str, id: u32, debounce: Debounce) {
+        let mut state = self.state.lock();
+        state.channels.entry(channel.to_owned()).or_default().push(Subscription { id, debounce });
+    }
+
+    /// Ends a subscription, and the windows that are open for it.
+    pub fn unsubscribe(&self, channel: &str, id: u32) {
+        let mut state = self.state.lock();
+        if let Some(subscriptions) = state.channels.get_mut(channel) {
+            subscriptions.retain(|subscription| subscription.id != id);
+            if subscriptions.is_empty() {
+                state.channels.remove(channel);
+            }
+        }
+        state.windows.cancel(|subscription| subscription == id);
+    }
+
+    /// Cancels all open windows: their messages are delivered to nobody.
+    pub fn cancel_windows(&self) {
+        self.state.lock().windows.cancel(|_| true);
+    }
+
+    /// The number of open windows.
+    pub fn open_windows(&self) -> usize {
+        self.state.lock().windows.len()
+    }
+
+    /// Takes a text that came on a channel, and delivers what is due at once.
+    pub fn receive(&self, channel: &str, text: &str) {
+        let mut state = self.state.lock();
+        let State { channels, windows } = &mut *state;
+        let Some(subscriptions) = channels.get(channel) else { return };
+        let envelope = match Envelope::parse(text) {
+            Ok(envelope) => envelope,
+            Err(error) => return self.sink.malformed(channel, &error.to_string()),
+        };
+        if !envelope.is_for(&self.publisher_id) {
+            return;
+        }
+        let message = envelope.message();
+        for Subscription { id, debounce } in subscriptions {
+            if debounce.window == 0 {
+                self.sink.deliver(*id, message);
+                continue;
+            }
+            let now = self.alarm.now();
+            let opened = windows.take(*id, message, now, debounce);
+            if let Some(deadline) = opened {
+                if debounce.leading {
+                    self.sink.deliver(*id, message);
+                }
+                self.alarm.wake_at(deadline);
+            }
+        }
+    }
+}
+
+impl Alarmed for PubSub {
+    fn ring(&self, now: u64) -> Option<u64> {
+        let mut state = self.state.lock();
+        state.windows.end(now, |subscription, message| self.sink.deliver(subscription, message));
+        state.windows.next_end()
+    }
+}
