@@ -23,6 +23,8 @@ export function invalid(message: string): TypeError & { code: string } {
  */
 export class LockAcquireError extends Error {
   readonly code: string;
+  /** The key of the lock. */
+  declare readonly key?: string;
 
   constructor(message: string, options?: { cause?: unknown; code?: string }) {
     super(message, options);
@@ -34,6 +36,8 @@ export class LockAcquireError extends Error {
 /** A lock was lost, or its service closed, while it was held or waited for. Code: `E_LOCK_ABORTED`. */
 export class LockAbortError extends Error {
   readonly code: string;
+  /** The key of the lock. */
+  declare readonly key?: string;
 
   constructor(message: string, options?: { cause?: unknown; code?: string }) {
     super(message, options);

@@ -26,6 +26,15 @@ pub enum Error {
     /// The service was closed before or during the call.
     #[error("{0} is closed")]
     Closed(&'static str),
+    /// The lock of this key is held by another.
+    #[error("lock is locked: {0}")]
+    LockLocked(String),
+    /// The lock of this key did not come free within the wait.
+    #[error("lock acquire timed out: {0}")]
+    LockTimeout(String),
+    /// The lease was released, or has lapsed.
+    #[error("lock is not active")]
+    LockNotActive,
     /// A state that this crate promises cannot come about: a bug.
     #[error("internal error: {0}")]
     Internal(String),
@@ -38,6 +47,9 @@ impl Error {
             Self::InvalidArgument(_) => "E_INVALID_ARGUMENT",
             Self::Io { .. } => "E_IO",
             Self::Closed(_) => "E_CLOSED",
+            Self::LockLocked(_) => "E_LOCK_LOCKED",
+            Self::LockTimeout(_) => "E_LOCK_TIMEOUT",
+            Self::LockNotActive => "E_LOCK_NOT_ACTIVE",
             Self::Internal(_) => "E_INTERNAL",
         }
     }

@@ -43,6 +43,11 @@ impl TimerWheel {
         Self { now, heads: vec![NONE; SLOTS * LEVELS], occupied: [0; LEVELS], nodes: Vec::new() }
     }
 
+    /// The wheel's time: what was due by then has been given out.
+    pub fn now(&self) -> u64 {
+        self.now
+    }
+
     /// Sets or moves the deadline of `id`. One that has passed is due at the next [`advance`].
     ///
     /// [`advance`]: Self::advance

@@ -1,1 +1,3 @@
-export {};
+export type { ExclusiveContext, ILock, ILockAdapter, Releaser } from './adapter';
+export { LocalLockAdapter, type LocalLockAdapterOptions, type LockLogger } from './local-adapter';
+export { LockManager, type LockAdapterConfig, type LockManagerOptions } from './manager';

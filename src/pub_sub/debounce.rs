@@ -26,8 +26,11 @@ struct Content {
 
 struct Window {
     content: Content,
-    /// What is delivered at the end; nothing when the message that opened it was, and none followed.
-    message: Option<Option<String>>,
+    /// The newest message; `None` for `undefined`.
+    message: Option<String>,
+    /// Whether it is still to be delivered: not when the one that opened the window was delivered
+    /// at once, and none followed.
+    pending: bool,
 }
 
 impl Default for Windows {
@@ -53,7 +56,8 @@ impl Windows {
         let entry = match self.ids.entry(content) {
             Entry::Occupied(entry) => {
                 if let Some(window) = &mut self.open[*entry.get() as usize] {
-                    window.message = Some(message.map(str::to_owned));
+                    window.message = message.map(str::to_owned);
+                    window.pending = true;
                 }
                 return None;
             }
@@ -63,8 +67,11 @@ impl Windows {
             self.open.push(None);
             u32::try_from(self.open.len() - 1).unwrap_or(u32::MAX)
         });
-        let message = (!debounce.leading).then(|| message.map(str::to_owned));
-        self.open[id as usize] = Some(Window { content: entry.key().clone(), message });
+        self.open[id as usize] = Some(Window {
+            content: entry.key().clone(),
+            message: message.map(str::to_owned),
+            pending: !debounce.leading,
+        });
         entry.insert(id);
         let end = now.saturating_add(debounce.window);
         self.ends.schedule(id, end);
@@ -76,10 +83,8 @@ impl Windows {
         let mut due = Vec::new();
         self.ends.advance(now, usize::MAX, |id| due.push(id));
         for id in due {
-            if let Some(window) = self.close(id)
-                && let Some(message) = window.message
-            {
-                deliver(window.content.subscription, message.as_deref());
+            if let Some(window) = self.close(id).filter(|window| window.pending) {
+                deliver(window.content.subscription, window.message.as_deref());
             }
         }
     }

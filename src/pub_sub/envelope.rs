@@ -54,7 +54,7 @@ pub fn frame(
     text.push_str(&serde_json::Value::from(publisher_id).to_string());
     for (name, flag) in [("skipSelf", skip_self), ("onlySelf", only_self)] {
         if let Some(flag) = flag {
-            text.push_str(&format!(r#","{name}":{flag}"#));
+            text.extend([",\"", name, "\":", if flag { "true" } else { "false" }]);
         }
     }
     if let Some(message) = message {

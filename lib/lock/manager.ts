@@ -1,0 +1,167 @@
+import { MortiseError, invalid } from '../errors';
+import type { ExclusiveContext, ILock, ILockAdapter, Releaser } from './adapter';
+import { checkFunction, checkKey, checkTimeout, checkTtl } from './arguments';
+import { LocalLockAdapter, type LockLogger } from './local-adapter';
+
+const DEFAULT_TTL = 500;
+const KNOWN = ['defaultAdapter', 'logger', 'maxHold', 'redis', 'url'];
+/** Adapters that are planned, so that their names are not taken for typing errors. */
+const PLANNED = new Set(['redis']);
+
+/** Options of {@link LockManager}. */
+export interface LockManagerOptions {
+  /** The adapter that is used, by its name. Defaults to `'local'`. */
+  defaultAdapter?: string;
+  /** The longest that `runExclusive` of our adapters keeps a lock, in milliseconds. Defaults to 600 000 (10 minutes); `Infinity` for no end. */
+  maxHold?: number;
+  /** Where lapses are reported. Defaults to process warnings. */
+  logger?: LockLogger;
+  /** For adapters on a server: its URL. */
+  url?: string;
+  /** For adapters on Redis: URL or options, when `url` is absent. */
+  redis?: unknown;
+}
+
+/** How an adapter is made: `new Adapter(options)`. */
+export interface LockAdapterConfig<C extends ILockAdapter = ILockAdapter> {
+  Adapter: new (...args: any[]) => C;
+  options?: Record<string, any>;
+}
+
+/**
+ * Locks by name, on the adapter of `defaultAdapter`, which is made and connected on first use.
+ * After {@link LockManager.close} the next use makes and connects it anew.
+ */
+export class LockManager {
+  readonly #name: string;
+  readonly #registry = new Map<string, LockAdapterConfig>();
+  /** The connected adapter. */
+  #adapter: ILockAdapter | undefined;
+  #connecting: Promise<ILockAdapter> | undefined;
+
+  constructor(options: LockManagerOptions = {}) {
+    const unknown = Object.keys(options).filter((name) => !KNOWN.includes(name));
+    if (unknown.length > 0) {
+      throw invalid(`unknown option of LockManager: ${unknown.join(', ')}; known are ${KNOWN.join(', ')}`);
+    }
+    const { defaultAdapter, logger, maxHold } = options;
+    if (defaultAdapter != null && typeof defaultAdapter !== 'string') {
+      throw invalid('defaultAdapter must be the name of a lock adapter');
+    }
+    if (maxHold !== undefined) checkTtl(maxHold, 'maxHold');
+    this.#name = defaultAdapter || 'local';
+    this.registerAdapter('local', { Adapter: LocalLockAdapter, options: { logger, maxHold } });
+  }
+
+  /** Makes an adapter known. A name that is taken throws. */
+  registerAdapter(name: string, config: LockAdapterConfig): void {
+    if (typeof config?.Adapter !== 'function') throw invalid(`the lock adapter "${name}" needs a class as its Adapter`);
+    if (this.#registry.has(name)) {
+      const message = `this registry does not allow to override existing keys: "${name}"`;
+      throw new MortiseError('E_ADAPTER_EXISTS', message);
+    }
+    this.#registry.set(name, config);
+  }
+
+  /**
+   * Waits for `key`, first come, first served, and holds it for at most `ttl` milliseconds: then
+   * it lapses and the next is let in. Fractions are rounded up; `Infinity` is for ever.
+   * @param ttl defaults to 500
+   * @returns the function that releases it
+   */
+  acquire(key: string, ttl: number = DEFAULT_TTL): Promise<Releaser> {
+    try {
+      checkKey(key);
+      checkTtl(ttl);
+      const adapter = this.#adapter;
+      if (adapter) return Promise.resolve(adapter.acquire(key, ttl));
+      return this.#first((adapter) => adapter.acquire(key, ttl));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /**
+   * Runs `fn` while `key` is held, and releases it when `fn` settles. The lease of `ttl`
+   * milliseconds is renewed while `fn` runs, for no longer than `maxHold`: then the lock lapses
+   * and `signal` aborts.
+   * @param ttl defaults to 500
+   * @returns what `fn` returns
+   */
+  runExclusive<T>(
+    key: string,
+    fn: (context: ExclusiveContext) => T | Promise<T>,
+    ttl: number = DEFAULT_TTL,
+  ): Promise<T> {
+    try {
+      checkKey(key);
+      checkFunction(fn);
+      checkTtl(ttl);
+      const adapter = this.#adapter;
+      if (adapter) return Promise.resolve(adapter.runExclusive(key, fn, ttl));
+      return this.#first((adapter) => adapter.runExclusive(key, fn, ttl));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /**
+   * Tries for `key` without waiting, or for at most `timeout` milliseconds.
+   * @param timeout defaults to 0: on the local adapter it is decided before the call returns
+   * @throws LockAcquireError `E_LOCK_LOCKED` without a timeout, `E_LOCK_TIMEOUT` after one
+   */
+  tryAcquire(key: string, timeout: number = 0): Promise<ILock> {
+    try {
+      checkKey(key);
+      checkTimeout(timeout);
+      const adapter = this.#adapter;
+      if (adapter) return Promise.resolve(adapter.tryAcquire(key, timeout));
+      return this.#first((adapter) => adapter.tryAcquire(key, timeout));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /** Closes the adapter, if one is in use. May be repeated. */
+  async close(): Promise<void> {
+    const connecting = this.#connecting;
+    const adapter = this.#adapter;
+    this.#connecting = undefined;
+    this.#adapter = undefined;
+    // One that could not be connected has told its callers, and needs no closing.
+    await (adapter ?? (await connecting?.catch(() => undefined)))?.close();
+  }
+
+  /** A call before the adapter is there. The local one needs no connection, so the call is not put off. */
+  #first<T>(call: (adapter: ILockAdapter) => T | Promise<T>): Promise<T> {
+    const config = this.#config();
+    if (config.Adapter !== LocalLockAdapter) return (this.#connecting ??= this.#connect(config)).then(call);
+    this.#adapter = new LocalLockAdapter(config.options);
+    return Promise.resolve(call(this.#adapter));
+  }
+
+  #connect({ Adapter, options }: LockAdapterConfig): Promise<ILockAdapter> {
+    const adapter = new Adapter(options);
+    const connecting = Promise.resolve(adapter.connect()).then(
+      () => {
+        if (this.#connecting === connecting) this.#adapter = adapter;
+        return adapter;
+      },
+      (error) => {
+        if (this.#connecting === connecting) this.#connecting = undefined;
+        throw error;
+      },
+    );
+    return connecting;
+  }
+
+  #config(): LockAdapterConfig {
+    const config = this.#registry.get(this.#name);
+    if (config) return config;
+    if (PLANNED.has(this.#name)) {
+      const message = `Lock adapter "${this.#name}" is not available in this version; register one, or use "local"`;
+      throw new MortiseError('E_ADAPTER_UNAVAILABLE', message);
+    }
+    throw new MortiseError('E_ADAPTER_NOT_REGISTERED', `Lock adapter "${this.#name}" not registered`);
+  }
+}

@@ -1,0 +1,151 @@
+//! The locks of one process: one table for all its threads, behind one mutex that is held for
+//! some tens of nanoseconds. Nothing here waits; who must is told later.
+
+mod adapter;
+mod slots;
+mod table;
+
+use super::Lease;
+use crate::alarm::{Alarm, Alarmed};
+use adapter::Waits;
+use parking_lot::Mutex;
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+use table::Table;
+
+/// What an owner is told of a lease or of its place in a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// The wait is over: the key is held from now on.
+    Granted,
+    /// The wait was given up.
+    TimedOut,
+    /// The lease's time was over. Only told of leases that are watched.
+    Lapsed,
+}
+
+/// Someone who holds and waits: a JavaScript environment, or the Rust side of the process.
+pub trait Owner: Send + Sync {
+    /// Something happened to a lease. Called with the table locked, so that the news of a lease
+    /// come in their order: it must be quick, and must not call the locks.
+    fn tell(&self, lease: Lease, news: News);
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Request {
+    /// Who asks, a number from [`LocalLocks::join`].
+    pub owner: u32,
+    /// How long to wait at most; zero not to wait at all.
+    pub wait: Duration,
+    /// How long to hold at most, counted from the grant.
+    pub ttl: Duration,
+    /// Whether to tell when the lease lapses.
+    pub watched: bool,
+}
+
+/// The answer to a [`Request`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The key is held.
+    Granted(Lease),
+    /// The owner will be told.
+    Waiting(Lease),
+    /// The key is held by another, and there was to be no wait.
+    Refused,
+}
+
+/// What a release did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Released {
+    /// Nothing: the lease had ended before.
+    Nothing,
+    /// The lease, or the place in the line, is given back.
+    Done,
+    /// The same, and this lease of the same owner is granted now, of which it is not told again.
+    HandedOver(Lease),
+}
+
+/// The process's locks. Times are exact to a millisecond; a lease that is over counts as lapsed
+/// for every caller, whether or not its timer has been heard yet.
+pub struct LocalLocks {
+    table: Mutex<Table>,
+    alarm: Alarm,
+    waits: Arc<Waits>,
+    /// The Rust side of the process, as an owner.
+    this: u32,
+}
+
+impl LocalLocks {
+    /// An empty table whose deadlines are watched on `runtime`.
+    pub fn new(runtime: &tokio::runtime::Handle) -> Arc<Self> {
+        let (waits, mut table) = (Arc::<Waits>::default(), Table::new());
+        let this = table.join(Arc::clone(&waits) as Arc<dyn Owner>);
+        let locks = Arc::new(Self { table: Mutex::new(table), alarm: Alarm::new(), waits, this });
+        let weak: Weak<Self> = Arc::downgrade(&locks);
+        locks.alarm.start(runtime, weak);
+        locks
+    }
+
+    /// Makes an owner; the number stands for it.
+    pub fn join(&self, owner: Arc<dyn Owner>) -> u32 {
+        self.table.lock().join(owner)
+    }
+
+    /// Ends an owner: what it holds and waits for is given back.
+    pub fn leave(&self, owner: u32) {
+        self.with_table(|table, now| table.leave(owner, now));
+    }
+
+    /// Asks for a key.
+    pub fn request(&self, key: &[u16], request: &Request) -> Outcome {
+        self.with_table(|table, now| table.request(key, request, now))
+    }
+
+    /// Ends a lease or leaves a line.
+    pub fn release(&self, lease: Lease) -> Released {
+        self.with_table(|table, now| table.release(lease, now))
+    }
+
+    /// The lease now ends `ttl` from now; false when it has ended already.
+    pub fn extend(&self, lease: Lease, ttl: Duration) -> bool {
+        self.with_table(|table, now| table.extend(lease, ttl, now))
+    }
+
+    /// The owner will be told when the lease lapses; false when it has ended already.
+    pub fn watch(&self, lease: Lease) -> bool {
+        self.with_table(|table, now| table.watch(lease, now))
+    }
+
+    /// Keys that are held.
+    pub fn keys(&self) -> usize {
+        self.table.lock().keys()
+    }
+
+    /// Memory kept for keys, leases and lines, without the text of keys that are held.
+    pub fn capacity_bytes(&self) -> usize {
+        self.table.lock().capacity_bytes()
+    }
+
+    fn with_table<R>(&self, act: impl FnOnce(&mut Table, u64) -> R) -> R {
+        let mut table = self.table.lock();
+        // Under the lock, so that the table never sees time go back.
+        let result = act(&mut table, self.alarm.now());
+        let soonest = table.take_soonest();
+        drop(table);
+        if soonest != u64::MAX {
+            self.alarm.wake_at(soonest);
+        }
+        result
+    }
+}
+
+impl Alarmed for LocalLocks {
+    fn ring(&self, now: u64) -> Option<u64> {
+        let mut table = self.table.lock();
+        table.ring(now);
+        table.next_tick()
+    }
+}
