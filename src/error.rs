@@ -35,6 +35,19 @@ pub enum Error {
     /// The lease was released, or has lapsed.
     #[error("lock is not active")]
     LockNotActive,
+    /// The queue's journal could not be read or written.
+    #[error("{action} the journal {path} failed: {reason}")]
+    Journal {
+        /// What was attempted, such as `writing`.
+        action: &'static str,
+        /// The file.
+        path: String,
+        /// What the store answered.
+        reason: String,
+    },
+    /// The queue's journal is open in another process, or by another app of this one.
+    #[error("the journal {0} is in use by another process or app")]
+    JournalLocked(String),
     /// A state that this crate promises cannot come about: a bug.
     #[error("internal error: {0}")]
     Internal(String),
@@ -50,6 +63,8 @@ impl Error {
             Self::LockLocked(_) => "E_LOCK_LOCKED",
             Self::LockTimeout(_) => "E_LOCK_TIMEOUT",
             Self::LockNotActive => "E_LOCK_NOT_ACTIVE",
+            Self::Journal { .. } => "E_JOURNAL",
+            Self::JournalLocked(_) => "E_JOURNAL_LOCKED",
             Self::Internal(_) => "E_INTERNAL",
         }
     }

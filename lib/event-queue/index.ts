@@ -1,2 +1,4 @@
-export interface EventQueueOptions { adapter?: any; url?: unknown; channelPrefix?: string; journal?: boolean; storagePath?: string; closeTimeout?: number }
-export class EventQueue { constructor(_app: unknown, _o?: EventQueueOptions) {} async connect() {} async close() {} }
+export type { DeadLetter, IEventQueueAdapter, ProcessContext, QueueEventOptions, QueueMessageOptions } from './adapter';
+export type { DeadLetters } from './dead-letters';
+export { MemoryEventQueueAdapter, type MemoryEventQueueOptions } from './memory-adapter';
+export { EventQueue, type EventQueueOptions } from './queue';

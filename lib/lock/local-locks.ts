@@ -1,6 +1,6 @@
 // This environment's way to the process's locks: the calls, and who waits for what.
 
-import { binding, hold, listen, release as letGo, type Handle } from '../native';
+import { binding, hold, listen, release as letGo } from '../native';
 import type { Releaser } from './adapter';
 import { lockFailures } from './failures';
 

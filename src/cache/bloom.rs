@@ -87,9 +87,8 @@ impl BloomFilter {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "a bit's number is below 2^32")]
 fn place(bit: u64) -> (usize, u64) {
-    ((bit / 64) as usize, 1 << (bit % 64))
+    (usize::try_from(bit / 64).unwrap_or(usize::MAX), 1 << (bit % 64))
 }
 
 #[cfg(test)]

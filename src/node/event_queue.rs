@@ -1,8 +1,227 @@
-//! (to be written)
+//! The event queue's functions: slots of the queue in memory, and the journal.
 
-use super::call::{Entry, functions};
+use super::{
+    RUNTIME,
+    call::{Call, Entry, Reply, functions},
+    mailbox::{Event, Mailbox, Payload},
+    shared::SharedCells,
+};
+use crate::error::{Error, Result};
+use crate::event_queue::{
+    journal::{self, Journal, Opened},
+    memory::{Failure, Listener, MemoryQueue},
+};
+use std::{path::Path, sync::Arc};
+
+/// Slots that one claim gives at most.
+const CLAIM: u32 = 256;
 
 /// What JavaScript can call, by name.
 pub fn functions() -> Vec<(&'static str, Entry)> {
-    functions![]
+    functions![
+        "queueNew" => new,
+        "queueCells" => cells,
+        "queueAddChannel" => add_channel,
+        "queueSetConcurrency" => set_concurrency,
+        "queuePublish" => publish,
+        "queueClaim" => claim,
+        "queueSucceed" => succeed,
+        "queueFail" => fail,
+        "queueRemove" => remove,
+        "queueDrain" => drain,
+        "queueRetried" => retried,
+        "journalOpen" => journal_open,
+        "journalEntries" => journal_entries,
+        "journalAppend" => journal_append,
+        "journalChange" => journal_change,
+        "journalClose" => journal_close,
+    ]
+}
+
+/// The value of an event whose subject is a channel; another one's subject is a slot, and its
+/// value how many messages have had it.
+const READY: f64 = 0.0;
+
+struct Queue {
+    queue: Arc<MemoryQueue>,
+    claimed: SharedCells,
+}
+
+/// Posts to a listener in JavaScript.
+struct ToJavaScript {
+    mailbox: Arc<Mailbox>,
+    listener: u32,
+}
+
+impl ToJavaScript {
+    fn new(call: &Call, argument: usize) -> Result<Self> {
+        Ok(Self { mailbox: Arc::clone(&call.context.mailbox), listener: call.u32(argument)? })
+    }
+
+    fn post(&self, subject: f64, value: f64, payload: Payload) {
+        self.mailbox.post(Event { listener: self.listener, subject, value, payload });
+    }
+}
+
+impl Listener for ToJavaScript {
+    fn ready(&self, channel: u32) {
+        self.post(f64::from(channel), READY, Payload::None);
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    fn timed_out(&self, slot: u32, uses: u64) {
+        self.post(f64::from(slot), uses as f64, Payload::None);
+    }
+}
+
+fn queue<'a>(call: &'a Call) -> Result<&'a MemoryQueue> {
+    Ok(&call.handle::<Queue>(0)?.queue)
+}
+
+/// `queueNew(listener): Handle`
+fn new(call: &Call) -> Reply {
+    let queue = MemoryQueue::new(ToJavaScript::new(call, 0)?, RUNTIME.handle());
+    call.new_handle(Queue { queue, claimed: SharedCells::new(CLAIM as usize) })
+}
+
+/// `queueCells(queue): ArrayBuffer`: where a claim returns its slots, as doubles.
+fn cells(call: &Call) -> Reply {
+    call.handle::<Queue>(0)?.claimed.to_js(call.env)
+}
+
+/// `queueAddChannel(queue): number`
+fn add_channel(call: &Call) -> Reply {
+    call.integer(queue(call)?.add_channel())
+}
+
+/// `queueSetConcurrency(queue, channel, concurrency)`
+fn set_concurrency(call: &Call) -> Reply {
+    queue(call)?.set_concurrency(call.u32(1)?, call.u32(2)?);
+    call.undefined()
+}
+
+/// `queuePublish(queue, channel, retried, maxRetries, timeout): slot`
+fn publish(call: &Call) -> Reply {
+    let timeout = milliseconds(call.f64(4)?);
+    call.integer(queue(call)?.publish(call.u32(1)?, call.u32(2)?, call.u32(3)?, timeout))
+}
+
+/// `queueClaim(queue, channel, limit): number`: how many slots there are in the cells.
+fn claim(call: &Call) -> Reply {
+    let Queue { queue, claimed } = call.handle::<Queue>(0)?;
+    let mut count = 0;
+    queue.claim(call.u32(1)?, call.u32(2)?.min(CLAIM), |slot| {
+        claimed.set_f64(count as usize, f64::from(slot));
+        count += 1;
+    });
+    call.integer(count)
+}
+
+/// `queueSucceed(queue, slot): boolean`
+fn succeed(call: &Call) -> Reply {
+    call.boolean(queue(call)?.succeed(call.u32(1)?))
+}
+
+/// `queueFail(queue, slot): number`: how often it was tried before its next time; 0: it is dead;
+/// -1: it was not running.
+fn fail(call: &Call) -> Reply {
+    call.number(match queue(call)?.fail(call.u32(1)?) {
+        None => -1.0,
+        Some(Failure::Dead) => 0.0,
+        Some(Failure::Retry(retried)) => f64::from(retried),
+    })
+}
+
+/// `queueRemove(queue, slot): boolean`
+fn remove(call: &Call) -> Reply {
+    call.boolean(queue(call)?.remove(call.u32(1)?))
+}
+
+/// `queueDrain(queue, channel): number[]`
+fn drain(call: &Call) -> Reply {
+    let slots = queue(call)?.drain(call.u32(1)?);
+    call.array(slots.into_iter().map(|slot| call.integer(slot)))
+}
+
+/// `queueRetried(queue, slot): number`
+fn retried(call: &Call) -> Reply {
+    call.integer(queue(call)?.retried(call.u32(1)?))
+}
+
+struct OpenJournal {
+    journal: Journal,
+    entries: String,
+}
+
+/// `journalOpen(path): Handle`
+fn journal_open(call: &Call) -> Reply {
+    let Opened { journal, entries, set_aside } = Journal::open(Path::new(&call.text(0)?))?;
+    let set_aside = set_aside.map(|path| path.display().to_string());
+    let entries = serde_json::to_string(&(entries, set_aside));
+    let entries = entries.map_err(|error| Error::Internal(error.to_string()))?;
+    call.new_handle(OpenJournal { journal, entries })
+}
+
+/// `journalEntries(journal): string`: JSON, `[[entry…], where an unreadable file was put | null]`.
+fn journal_entries(call: &Call) -> Reply {
+    call.string(&call.handle::<OpenJournal>(0)?.entries)
+}
+
+/// `journalAppend(journal, listener, commands, text, numbers)`: for each command its sequence
+/// number for the listener, its number in the journal, how often it was retried, whether it has a
+/// content (0 or 1), and the lengths of channel, content and options.
+fn journal_append(call: &Call) -> Reply {
+    let journal = &call.handle::<OpenJournal>(0)?.journal;
+    let mut commands = call.batch(2)?;
+    for _ in 0..commands.count() {
+        let (told, sequence) = (ToJavaScript::new(call, 1)?, commands.f64()?);
+        let (seq, retried) = (integer(commands.f64()?), commands.number()?);
+        let has_content = commands.number()? != 0;
+        let (channel, content) = (commands.string()?, commands.string()?);
+        let (content, options) = (has_content.then_some(content), commands.string()?);
+        let entry = journal::Entry { seq, channel, content, options, retried, dead: false };
+        let written = move |result: Result<()>| {
+            told.post(sequence, 0.0, result.map_or_else(Payload::Error, |()| Payload::None));
+        };
+        journal.append(entry, Box::new(written));
+    }
+    call.undefined()
+}
+
+/// `journalChange(journal, commands, text, numbers)`: for each command a number of the journal,
+/// and what it is from now on: done (-1), dead (-2), or retried so many times.
+fn journal_change(call: &Call) -> Reply {
+    let journal = &call.handle::<OpenJournal>(0)?.journal;
+    let mut commands = call.batch(1)?;
+    for _ in 0..commands.count() {
+        let (seq, change) = (integer(commands.f64()?), commands.f64()?);
+        if change >= 0.0 {
+            journal.retried(seq, u32::try_from(integer(change)).unwrap_or(u32::MAX));
+        } else if change > -1.5 {
+            journal.done(seq);
+        } else {
+            journal.dead(seq);
+        }
+    }
+    call.undefined()
+}
+
+/// `journalClose(journal, listener, sequence)`: posts when all is written.
+fn journal_close(call: &Call) -> Reply {
+    let (told, sequence) = (ToJavaScript::new(call, 1)?, call.f64(2)?);
+    let closed = move |result: Result<()>| {
+        told.post(sequence, 0.0, result.map_or_else(Payload::Error, |()| Payload::None));
+    };
+    call.handle::<OpenJournal>(0)?.journal.close(Box::new(closed));
+    call.undefined()
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates as wanted")]
+fn integer(value: f64) -> u64 {
+    value as u64
+}
+
+/// Milliseconds, rounded up; Infinity is for ever.
+fn milliseconds(value: f64) -> u64 {
+    integer(value.ceil())
 }

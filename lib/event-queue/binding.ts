@@ -1,0 +1,24 @@
+// The event queue's functions in Rust; see `src/node/event_queue.rs`.
+
+declare module '../native' {
+  interface Binding {
+    queueNew(listener: number): Handle;
+    queueCells(queue: Handle): ArrayBuffer;
+    queueAddChannel(queue: Handle): number;
+    queueSetConcurrency(queue: Handle, channel: number, concurrency: number): void;
+    queuePublish(queue: Handle, channel: number, retried: number, maxRetries: number, timeout: number): number;
+    queueClaim(queue: Handle, channel: number, limit: number): number;
+    queueSucceed(queue: Handle, slot: number): boolean;
+    queueFail(queue: Handle, slot: number): number;
+    queueRemove(queue: Handle, slot: number): boolean;
+    queueDrain(queue: Handle, channel: number): number[];
+    queueRetried(queue: Handle, slot: number): number;
+    journalOpen(path: string): Handle;
+    journalEntries(journal: Handle): string;
+    journalAppend(journal: Handle, listener: number, commands: number, text: string, numbers: Float64Array): void;
+    journalChange(journal: Handle, commands: number, text: string, numbers: Float64Array): void;
+    journalClose(journal: Handle, listener: number, sequence: number): void;
+  }
+}
+
+export { binding } from '../native';

@@ -1,0 +1,136 @@
+import type { Logger } from '../app/logger';
+import { hold, release } from '../native';
+import type { QueueEventOptions } from './adapter';
+import { binding } from './binding';
+import type { Job } from './job';
+
+/** Messages that one channel begins in one turn of the event loop, so that timers and I/O have theirs. */
+const TURN = 256;
+const DEFAULT_INTERVAL = 250;
+
+/** What a channel needs of the adapter that it belongs to. */
+export interface ChannelHost {
+  readonly handle: Parameters<typeof binding.queueClaim>[0];
+  readonly cells: Float64Array;
+  readonly jobs: (Job | undefined)[];
+  readonly fetching: boolean;
+  readonly logger: Logger | undefined;
+  finish(job: Job, failed: boolean, error?: unknown): void;
+}
+
+/** One channel's loop: asks `idle`, claims what may begin, and calls the handler. */
+export class Channel {
+  event: QueueEventOptions | undefined;
+  /** Messages that wait or are to be tried again. */
+  waiting = 0;
+  private scheduled = false;
+  private timer: NodeJS.Timeout | undefined;
+  private begun = 0;
+  private budget: NodeJS.Immediate | undefined;
+  private holding = false;
+
+  constructor(
+    readonly name: string,
+    readonly number: number,
+    private readonly host: ChannelHost,
+  ) {}
+
+  subscribe(event: QueueEventOptions): void {
+    const { concurrency = 1 } = event;
+    this.event = event;
+    const limit = concurrency > 0 ? Math.min(Math.ceil(concurrency), 2 ** 32 - 1) : 2 ** 32 - 1;
+    binding.queueSetConcurrency(this.host.handle, this.number, limit);
+    this.wake();
+  }
+
+  unsubscribe(): void {
+    this.event = undefined;
+    binding.queueSetConcurrency(this.host.handle, this.number, 0);
+    this.rest();
+  }
+
+  /** There may be something to do: looks in the next microtask. */
+  wake(): void {
+    if (this.scheduled || !this.event || !this.host.fetching) return;
+    this.holdIfNeeded();
+    this.scheduled = true;
+    queueMicrotask(this.run);
+  }
+
+  /** Stops asking, and keeps Node alive no longer. */
+  rest(): void {
+    clearTimeout(this.timer);
+    this.timer = undefined;
+    this.holdIfNeeded();
+  }
+
+  /** Node stays alive while a message waits that somebody is to process. */
+  holdIfNeeded(): void {
+    const needed = this.waiting > 0 && this.event !== undefined && this.host.fetching;
+    if (needed === this.holding) return;
+    this.holding = needed;
+    if (needed) hold();
+    else release();
+  }
+
+  private readonly run = (): void => {
+    this.scheduled = false;
+    while (this.event && this.host.fetching && this.waiting > 0) {
+      if (this.begun >= TURN) return;
+      if (!this.isIdle(this.event)) return this.askLater(this.event);
+      const count = binding.queueClaim(this.host.handle, this.number, TURN - this.begun);
+      if (count === 0) break;
+      this.startBudget();
+      this.begun += count;
+      this.waiting -= count;
+      const claimed: Job[] = [];
+      for (let i = 0; i < count; i++) claimed.push(this.host.jobs[this.host.cells[i]] as Job);
+      for (const job of claimed) job.running = true;
+      for (const job of claimed) this.begin(job, this.event);
+    }
+    this.holdIfNeeded();
+  };
+
+  /** From the first message of a turn on; the rest of what waits goes on in the next turn. */
+  private startBudget(): void {
+    this.budget ??= setImmediate(() => {
+      this.budget = undefined;
+      const exhausted = this.begun >= TURN;
+      this.begun = 0;
+      if (exhausted) this.wake();
+    });
+  }
+
+  private begin(job: Job, event: QueueEventOptions): void {
+    let result: any;
+    try {
+      result = event.process(job.content, job.context());
+    } catch (error) {
+      this.host.finish(job, true, error);
+      return;
+    }
+    // Always asynchronous, or a handler that is not would grow the stack with the backlog.
+    Promise.resolve(result).then(
+      () => this.host.finish(job, false),
+      (error: unknown) => this.host.finish(job, true, error),
+    );
+  }
+
+  private isIdle(event: QueueEventOptions): boolean {
+    if (typeof event.idle !== 'function') return true;
+    try {
+      return Boolean(event.idle());
+    } catch (error) {
+      this.host.logger?.error(`idle of event queue channel ${this.name} failed`, error);
+      return false;
+    }
+  }
+
+  private askLater({ interval }: QueueEventOptions): void {
+    const delay = typeof interval === 'number' && interval >= 0 ? interval : DEFAULT_INTERVAL;
+    this.timer ??= setTimeout(() => {
+      this.timer = undefined;
+      this.wake();
+    }, Math.min(delay, 2 ** 31 - 1)).unref();
+  }
+}

@@ -1,0 +1,81 @@
+// The journal's JavaScript side: batches of what is to be written, and promises of what was.
+
+import { MortiseError } from '../errors';
+import { Batch, Completions, type Handle } from '../native';
+import { binding } from './binding';
+import type { Job } from './job';
+
+/** A message as the journal gives it back; see `Entry` in `src/event_queue/journal.rs`. */
+export interface JournalEntry {
+  seq: number;
+  channel: string;
+  content: string | null;
+  options: string;
+  retried: number;
+  dead: boolean;
+}
+
+const DONE = -1;
+const DEAD = -2;
+
+/** Keeps messages on disk from before `publish` resolves until they are processed. */
+export class Journal {
+  readonly entries: JournalEntry[];
+  /** Where a file that could not be read was put. */
+  readonly setAside: string | null;
+  private readonly handle: Handle;
+  private readonly written = new Completions();
+  private readonly appends = new Batch((commands, text, numbers) =>
+    binding.journalAppend(this.handle, this.written.listener, commands, text, numbers));
+  private readonly changes = new Batch((commands, text, numbers) =>
+    binding.journalChange(this.handle, commands, text, numbers));
+  private next: number;
+
+  /** Throws `E_JOURNAL_LOCKED` when another process or app has it open. */
+  constructor(path: string) {
+    this.handle = binding.journalOpen(path);
+    [this.entries, this.setAside] = JSON.parse(binding.journalEntries(this.handle));
+    this.next = this.entries.reduce((last, { seq }) => Math.max(last, seq), 0) + 1;
+  }
+
+  /** The number of the next message. */
+  number(): number {
+    return this.next++;
+  }
+
+  /** Writes a message; resolves when it is on disk. */
+  append(job: Job, content: string | undefined, options: string): Promise<void> {
+    return this.written.wait((sequence) =>
+      this.appends.add([sequence, job.seq, job.retried, content === undefined ? 0 : 1], job.channel, content ?? '', options));
+  }
+
+  done(seq: number): void {
+    this.changes.add([seq, DONE]);
+  }
+
+  dead(seq: number): void {
+    this.changes.add([seq, DEAD]);
+  }
+
+  retried(seq: number, times: number): void {
+    this.changes.add([seq, times]);
+  }
+
+  /** Writes what is left, and closes the file. */
+  close(): Promise<void> {
+    // Messages before what became of them.
+    this.appends.flush();
+    this.changes.flush();
+    return this.written.wait((sequence) => binding.journalClose(this.handle, this.written.listener, sequence));
+  }
+}
+
+/** The JSON of a message; `undefined` for `undefined`. Throws `E_NOT_SERIALIZABLE`. */
+export function serialize(channel: string, value: unknown): string | undefined {
+  try {
+    return JSON.stringify(value);
+  } catch (cause) {
+    const text = `the message for event queue channel ${channel} cannot be written as JSON`;
+    throw new MortiseError('E_NOT_SERIALIZABLE', text, { cause });
+  }
+}

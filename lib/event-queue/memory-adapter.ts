@@ -1,0 +1,312 @@
+import { randomUUID } from 'node:crypto';
+import { join } from 'node:path';
+import type { Logger } from '../app/logger';
+import { invalid, MortiseError } from '../errors';
+import { listen, unlisten } from '../native';
+import type { IEventQueueAdapter, QueueEventOptions, QueueMessageOptions } from './adapter';
+import { binding } from './binding';
+import { Channel, type ChannelHost } from './channel';
+import { DeadLetters } from './dead-letters';
+import { Job } from './job';
+import { Journal, serialize } from './journal';
+import { saveSnapshot, type Snapshot, takeSnapshot } from './snapshot';
+
+/** Options of {@link MemoryEventQueueAdapter}. */
+export interface MemoryEventQueueOptions {
+  /** The app whose folder is used. Default `'main'`. */
+  appName?: string;
+  /** Keep messages on disk from before `publish` resolves until they are processed. Default false. */
+  journal?: boolean;
+  /** The folder of the app's files. Default: `STORAGE_PATH`, or `storage`, with `apps/<app>` below it. */
+  storagePath?: string;
+  /** How long `close` waits for running handlers, in milliseconds. Default 10000. */
+  closeTimeout?: number;
+  logger?: Logger;
+}
+
+const DEFAULT_TIMEOUT = 15_000;
+const CLOSE_TIMEOUT = 10_000;
+
+/**
+ * An event queue within the process. The message object itself is passed on, not a copy. `close`
+ * writes what waits to a file, and `connect` loads it; with a journal it is on disk all along.
+ */
+export class MemoryEventQueueAdapter implements IEventQueueAdapter {
+  private connected = false;
+  private journal: Journal | undefined;
+  private readonly channels = new Map<string, Channel>();
+  private readonly byNumber: Channel[] = [];
+  private readonly letters = new Map<string, DeadLetters>();
+  private readonly uses: number[] = [];
+  private readonly host: ChannelHost;
+  private readonly listener: number;
+  private whenQuiet: (() => void) | undefined;
+  private turn: Promise<unknown> = Promise.resolve();
+
+  constructor(private readonly options: MemoryEventQueueOptions = {}) {
+    const { closeTimeout = CLOSE_TIMEOUT } = options;
+    if (typeof closeTimeout !== 'number' || !(closeTimeout >= 0)) {
+      throw invalid(`closeTimeout is a number of milliseconds: ${String(closeTimeout)}`);
+    }
+    const self = new WeakRef(this);
+    this.listener = listen((subject, uses) => self.deref()?.hear(subject, uses));
+    gone.register(this, this.listener);
+    const handle = binding.queueNew(this.listener);
+    const adapter = this;
+    this.host = {
+      handle,
+      cells: new Float64Array(binding.queueCells(handle)),
+      jobs: [],
+      get fetching() {
+        return adapter.connected;
+      },
+      logger: options.logger,
+      finish: (job, failed, error) => this.finish(job, failed, error),
+    };
+  }
+
+  isConnected(): boolean {
+    return this.connected;
+  }
+
+  /** Loads what waited when the adapter was closed, and begins to fetch. Nothing when it is connected. */
+  connect(): Promise<void> {
+    return this.inTurn(async () => {
+      if (this.connected) return;
+      if (this.options.journal) this.openJournal();
+      const saved = await takeSnapshot(this.path('event-queue.json'), this.options.logger);
+      active.add(this);
+      this.connected = true;
+      // Written to the journal, where there is one, before anything else can happen to them.
+      await Promise.all(Object.entries(saved).flatMap(([channel, messages]) => messages.map(({ id, content, options }) =>
+        this.enqueue(channel, id ?? randomUUID(), content, options ?? {}))));
+      for (const channel of this.channels.values()) channel.wake();
+    });
+  }
+
+  /**
+   * Stops fetching, waits for running handlers up to `closeTimeout`, and keeps the rest for the
+   * next `connect`: also what is unfinished then, which will be processed again.
+   */
+  close(): Promise<void> {
+    return this.inTurn(async () => {
+      if (!this.connected) return;
+      this.connected = false;
+      for (const channel of this.channels.values()) channel.rest();
+      await this.quiet(this.options.closeTimeout ?? CLOSE_TIMEOUT);
+      const rest = this.drain();
+      const { journal } = this;
+      this.journal = undefined;
+      active.delete(this);
+      if (journal) await journal.close();
+      else await saveSnapshot(this.path('event-queue.json'), rest, this.options.logger);
+    });
+  }
+
+  subscribe(channel: string, event: QueueEventOptions): void {
+    this.channel(channel).subscribe(event);
+  }
+
+  unsubscribe(channel: string): void {
+    this.channels.get(channel)?.unsubscribe();
+  }
+
+  /** Resolves when the message waits; with a journal, when it is on disk. Rejects with `E_CLOSED` when not connected. */
+  async publish(channel: string, message: any, options: QueueMessageOptions = {}): Promise<void> {
+    if (!this.connected) {
+      throw new MortiseError('E_CLOSED', `event queue not connected, cannot publish on channel "${channel}"`);
+    }
+    await this.enqueue(channel, randomUUID(), message, options);
+  }
+
+  /** The dead letters of a channel. */
+  deadLetters(channel: string): DeadLetters {
+    let letters = this.letters.get(channel);
+    if (!letters) {
+      const again = ({ content, options }: { content: any; options: QueueMessageOptions }): Promise<void> =>
+        this.publish(channel, content, { ...options, retried: 0 });
+      letters = new DeadLetters(again, (seq) => this.journal?.done(seq));
+      this.letters.set(channel, letters);
+    }
+    return letters;
+  }
+
+  private channel(name: string): Channel {
+    let channel = this.channels.get(name);
+    if (!channel) {
+      channel = new Channel(name, binding.queueAddChannel(this.host.handle), this.host);
+      this.channels.set(name, channel);
+      this.byNumber[channel.number] = channel;
+    }
+    return channel;
+  }
+
+  /** Puts a message into its channel; the promise is that of the journal, where there is one. */
+  private enqueue(channel: string, id: string, content: any, options: QueueMessageOptions): Promise<void> | undefined {
+    const { journal } = this;
+    const text = journal && serialize(channel, content);
+    const optionsText = journal && (serialize(channel, options) as string);
+    const job = new Job(channel, id, content, options, options.retried ?? 0, journal ? journal.number() : 0);
+    this.place(job);
+    return journal && this.write(journal, job, text, optionsText as string);
+  }
+
+  private place(job: Job): void {
+    const { timeout = DEFAULT_TIMEOUT, maxRetries = 0 } = job.options;
+    const channel = this.channel(job.channel);
+    const retries = Math.min(Math.max(maxRetries, 0), 2 ** 32 - 1);
+    job.slot = binding.queuePublish(this.host.handle, channel.number, job.retried, retries, timeout);
+    job.uses = this.uses[job.slot] = (this.uses[job.slot] ?? 0) + 1;
+    this.host.jobs[job.slot] = job;
+    channel.waiting++;
+    channel.wake();
+  }
+
+  /**
+   * The handler does not wait for the disk. When the disk fails, a message that has not begun is
+   * taken back; of one that has begun, the handler decides.
+   */
+  private async write(journal: Journal, job: Job, content: string | undefined, options: string): Promise<void> {
+    try {
+      await journal.append(job, content, options);
+    } catch (error) {
+      if (job.abandoned) throw error;
+      if (this.isPlaced(job) && !job.running && binding.queueRemove(this.host.handle, job.slot)) {
+        this.forget(job);
+        this.channel(job.channel).waiting--;
+        this.channel(job.channel).holdIfNeeded();
+        throw error;
+      }
+      const processed = this.isPlaced(job) ? await new Promise<boolean>((resolve) => (job.onEnd = resolve)) : !job.abandoned;
+      if (!processed) throw error;
+    }
+  }
+
+  private finish(job: Job, failed: boolean, error?: unknown): void {
+    if (job.abandoned) {
+      const outcome = failed ? 'failed' : 'was processed';
+      this.options.logger?.warn(`message ${job.id} of event queue channel ${job.channel} ${outcome} after the queue was closed`, error);
+      return;
+    }
+    job.running = false;
+    const channel = this.channel(job.channel);
+    if (!failed) {
+      binding.queueSucceed(this.host.handle, job.slot);
+      this.end(job, true);
+    } else this.fail(job, channel, error);
+    channel.wake();
+    if (this.whenQuiet && !this.anyRunning()) this.whenQuiet();
+  }
+
+  private fail(job: Job, channel: Channel, error: unknown): void {
+    const retried = binding.queueFail(this.host.handle, job.slot);
+    if (retried > 0) {
+      job.retried = retried;
+      job.timedOut = false;
+      job.controller = undefined;
+      channel.waiting++;
+      if (job.seq > 0) this.journal?.retried(job.seq, retried);
+      this.options.logger?.warn(`message ${job.id} of event queue channel ${job.channel} failed, and will be tried again`, error);
+      return;
+    }
+    this.options.logger?.error(`message ${job.id} of event queue channel ${job.channel} failed for good, and is a dead letter`, error);
+    this.forget(job);
+    if (job.seq > 0) this.journal?.dead(job.seq);
+    job.onEnd?.(false);
+    this.bury(job);
+  }
+
+  private bury({ channel, id, content, options, seq }: Job): void {
+    const dropped = this.deadLetters(channel).add({ id, content, options, seq });
+    if (dropped) this.options.logger?.warn(`event queue channel ${channel} has too many dead letters, ${dropped.id} was dropped`);
+  }
+
+  private end(job: Job, processed: boolean): void {
+    this.forget(job);
+    if (job.seq > 0) this.journal?.done(job.seq);
+    job.onEnd?.(processed);
+  }
+
+  private isPlaced(job: Job): boolean {
+    return this.host.jobs[job.slot] === job;
+  }
+
+  private forget(job: Job): void {
+    if (this.isPlaced(job)) this.host.jobs[job.slot] = undefined;
+  }
+
+  private anyRunning(): boolean {
+    return this.host.jobs.some((job) => job?.running);
+  }
+
+  /** Resolves when no handler runs, or after `timeout` milliseconds. */
+  private async quiet(timeout: number): Promise<void> {
+    if (!this.anyRunning()) return;
+    let timer: NodeJS.Timeout | undefined;
+    await new Promise<void>((resolve) => {
+      this.whenQuiet = resolve;
+      if (timeout !== Infinity) timer = setTimeout(resolve, Math.min(timeout, 2 ** 31 - 1));
+    });
+    clearTimeout(timer);
+    this.whenQuiet = undefined;
+  }
+
+  /** Empties the queue, and gives what was in it. */
+  private drain(): Snapshot {
+    const rest: Snapshot = {};
+    for (const channel of this.channels.values()) {
+      const jobs = binding.queueDrain(this.host.handle, channel.number).map((slot) => this.host.jobs[slot] as Job);
+      for (const job of jobs) {
+        if (job.running) {
+          const text = `message ${job.id} of event queue channel ${job.channel} was not finished when the queue closed, and will be processed again`;
+          this.options.logger?.warn(text);
+        }
+        this.forget(job);
+        job.abandoned = true;
+      }
+      channel.waiting = 0;
+      channel.holdIfNeeded();
+      if (jobs.length > 0) {
+        rest[channel.name] = jobs.map(({ id, content, options, retried }) => ({ id, content, options: { ...options, retried } }));
+      }
+    }
+    return rest;
+  }
+
+  private openJournal(): void {
+    const path = this.path('event-queue.db');
+    const journal = new Journal(path);
+    this.journal = journal;
+    if (journal.setAside) this.options.logger?.error(`the journal ${path} is unreadable and was set aside as ${journal.setAside}`);
+    for (const { seq, channel, content, options, retried, dead } of journal.entries) {
+      const value = content === null ? undefined : JSON.parse(content);
+      const job = new Job(channel, randomUUID(), value, JSON.parse(options), retried, seq);
+      if (dead) this.bury(job);
+      else this.place(job);
+    }
+    journal.entries.length = 0;
+  }
+
+  private hear(subject: number, uses: number): void {
+    if (uses === 0) return this.byNumber[subject]?.wake();
+    const job = this.host.jobs[subject];
+    if (!job?.running || job.uses !== uses) return;
+    this.options.logger?.warn(`message ${job.id} of event queue channel ${job.channel} has passed its timeout; its handler keeps its slot`);
+    job.timeOut();
+  }
+
+  private path(file: string): string {
+    const { appName = 'main', storagePath = join(process.env.STORAGE_PATH || 'storage', 'apps', appName) } = this.options;
+    return join(storagePath, file);
+  }
+
+  private inTurn<T>(action: () => Promise<T>): Promise<T> {
+    const turn = this.turn.then(action);
+    this.turn = turn.catch(() => undefined);
+    return turn;
+  }
+}
+
+/** Connected adapters live on even when nobody holds them. */
+const active = new Set<MemoryEventQueueAdapter>();
+const gone = new FinalizationRegistry<number>(unlisten);
