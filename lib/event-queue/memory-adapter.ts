@@ -9,7 +9,7 @@ import { Channel, type ChannelHost } from './channel';
 import { DeadLetters } from './dead-letters';
 import { Job } from './job';
 import { Journal, serialize } from './journal';
-import { saveSnapshot, type Snapshot, takeSnapshot } from './snapshot';
+import { readSnapshot, removeSnapshot, saveSnapshot, type Snapshot } from './snapshot';
 
 /** Options of {@link MemoryEventQueueAdapter}. */
 export interface MemoryEventQueueOptions {
@@ -74,12 +74,14 @@ export class MemoryEventQueueAdapter implements IEventQueueAdapter {
     return this.inTurn(async () => {
       if (this.connected) return;
       if (this.options.journal) this.openJournal();
-      const saved = await takeSnapshot(this.path('event-queue.json'), this.options.logger);
+      const file = this.path('event-queue.json');
+      const saved = await readSnapshot(file, this.options.logger);
       active.add(this);
       this.connected = true;
-      // Written to the journal, where there is one, before anything else can happen to them.
+      // With a journal they are on disk there before the file is removed.
       await Promise.all(Object.entries(saved).flatMap(([channel, messages]) => messages.map(({ id, content, options }) =>
         this.enqueue(channel, id ?? randomUUID(), content, options ?? {}))));
+      await removeSnapshot(file);
       for (const channel of this.channels.values()) channel.wake();
     });
   }

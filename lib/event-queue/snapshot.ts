@@ -15,8 +15,8 @@ export interface SavedMessage {
 /** The messages that wait, by the full names of their channels. */
 export type Snapshot = Record<string, SavedMessage[]>;
 
-/** Reads the file and removes it; an unreadable one is set aside under another name, and logged. */
-export async function takeSnapshot(path: string, logger: Logger | undefined): Promise<Snapshot> {
+/** Reads the file; an unreadable one is set aside under another name, and logged. */
+export async function readSnapshot(path: string, logger: Logger | undefined): Promise<Snapshot> {
   let text: string;
   try {
     text = await readFile(path, 'utf8');
@@ -33,13 +33,19 @@ export async function takeSnapshot(path: string, logger: Logger | undefined): Pr
     logger?.error(`the event queue's file ${path} is unreadable and was set aside as ${target}`, error);
     return {};
   }
-  await unlink(path);
   return snapshot;
+}
+
+/** Removes the file, once what it held is elsewhere. */
+export async function removeSnapshot(path: string): Promise<void> {
+  await unlink(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error;
+  });
 }
 
 /** Writes the file as a whole or not at all; what another has left there meanwhile is kept. */
 export async function saveSnapshot(path: string, snapshot: Snapshot, logger: Logger | undefined): Promise<void> {
-  const present = await takeSnapshot(path, logger);
+  const present = await readSnapshot(path, logger);
   for (const [channel, messages] of Object.entries(snapshot)) present[channel] = [...(present[channel] ?? []), ...messages];
   if (Object.keys(present).length === 0) return;
   const text = `{${Object.entries(present).map(([channel, messages]) =>

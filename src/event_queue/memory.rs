@@ -116,8 +116,8 @@ impl MemoryQueue {
     /// Puts a message at the end of a channel, and returns its slot.
     pub fn publish(&self, channel: u32, retried: u32, max_retries: u32, timeout: u64) -> u32 {
         let mut state = self.state.lock();
-        let stage = Stage::Waiting;
-        let message = Message { channel, retried, max_retries, timeout, stage, uses: 1 };
+        let message =
+            Message { channel, retried, max_retries, timeout, stage: Stage::Waiting, uses: 1 };
         let slot = if let Some(slot) = state.free.pop() {
             let uses = state.messages[slot as usize].uses + 1;
             state.messages[slot as usize] = Message { uses, ..message };
