@@ -1,0 +1,92 @@
+// The typings as a plugin author uses them. Compiled, never run: what must not compile says so.
+
+import {
+  type AppOptions, type Cache, createApp, type IEventQueueAdapter, type ILockAdapter, install, type IPubSubAdapter,
+  LocalLockAdapter, LockAbortError, LockAcquireError, LockManager, MemoryPubSubAdapter, MortiseError, Plugin, serving,
+} from 'mortise';
+
+interface User {
+  id: number;
+  name: string;
+}
+
+class Users extends Plugin {
+  declare cache: Cache;
+
+  override async load(): Promise<void> {
+    this.cache = await this.app.cacheManager.createCache({ name: 'users', prefix: 'u', ttl: 60_000, max: 100 });
+    await this.app.pubSubManager.subscribe<User>('users', (user) => user.id, { debounce: 100, leading: true });
+    this.app.eventQueue.subscribe<User>('users', {
+      concurrency: 2,
+      idle: () => true,
+      process: async (user, { id, retried, signal, queueOptions }) => {
+        const text: string = id + user.name;
+        const number: number = retried + (queueOptions.timeout ?? 0);
+        if (signal.aborted) throw new Error(text + number);
+      },
+    });
+  }
+
+  override async handleSyncMessage(message: User): Promise<void> {
+    await this.cache.del(String(message.id));
+  }
+
+  async find(id: number): Promise<User> {
+    return this.cache.wrap<User>(`${id}`, async () => ({ id, name: 'x' }), (user) => user.id);
+  }
+}
+
+const options: AppOptions = {
+  name: 'main',
+  cacheManager: { defaultStore: 'memory', stores: { memory: { max: 10 } } },
+  pubSubManager: { adapter: new MemoryPubSubAdapter({ bus: 'b' }) },
+  eventQueue: { journal: true },
+  lockManager: { defaultAdapter: 'local' },
+};
+
+export async function use(): Promise<void> {
+  const app = createApp(options);
+  const plugin: Users = app.plugin(Users, { name: 'users' });
+  const found: Users | undefined = app.pm.get(Users);
+  await app.start();
+  const user: User = await plugin.find(1);
+  await app.cache.set('k', user, 1000);
+  const got: User | undefined = await app.cache.get<User>('k');
+  const release = await app.lockManager.acquire('k', 1000);
+  const token: number | undefined = release.fencingToken;
+  await release();
+  const sum: number = await app.lockManager.runExclusive('k', async ({ signal, fencingToken }) => {
+    signal.throwIfAborted();
+    return fencingToken;
+  });
+  const lock = await app.lockManager.tryAcquire('k', 10);
+  await lock.runExclusive(async () => undefined, 100);
+  const counter = await app.cacheManager.createCounter({ name: 'c' }, app.lockManager);
+  const count: number = await counter.incrby('k', 2, 1000);
+  await plugin.sendSyncMessage({ id: 1 }, { transaction: { afterCommit: (fn) => fn() } });
+  await app.eventQueue.publish('users', user, { timeout: 1000, maxRetries: 3 });
+  const serves: boolean = serving('queue') && app.serving();
+  await app.stop();
+  console.log(found, got, token, sum, count, serves);
+
+  // @ts-expect-error keys are strings
+  await app.cache.get(5);
+  // @ts-expect-error a ttl is a number
+  await app.cache.set('k', 1, '5');
+  // @ts-expect-error process is needed
+  app.eventQueue.subscribe('x', { concurrency: 1 });
+  // @ts-expect-error unknown option
+  createApp({ nane: 'x' });
+}
+
+export function adapters(pubSub: IPubSubAdapter, queue: IEventQueueAdapter, Adapter: new () => ILockAdapter): void {
+  const app = createApp({ pubSubManager: { adapter: pubSub }, eventQueue: { adapter: queue } });
+  app.lockManager.registerAdapter('mine', { Adapter });
+  new LockManager().registerAdapter('other', { Adapter: LocalLockAdapter, options: { maxHold: 5 } });
+  install({ on: () => undefined }, { name: 'x' });
+}
+
+export function codes(error: unknown): string | undefined {
+  if (error instanceof LockAcquireError || error instanceof LockAbortError || error instanceof MortiseError) return error.code;
+  return undefined;
+}
