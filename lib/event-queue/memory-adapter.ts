@@ -100,7 +100,7 @@ export class MemoryEventQueueAdapter implements IEventQueueAdapter {
       const { journal } = this;
       this.journal = undefined;
       active.delete(this);
-      if (journal) await journal.close();
+      if (journal) await this.closeJournal(journal);
       else await saveSnapshot(this.path('event-queue.json'), rest, this.options.logger);
     });
   }
@@ -287,6 +287,15 @@ export class MemoryEventQueueAdapter implements IEventQueueAdapter {
       else this.place(job);
     }
     journal.entries.length = 0;
+  }
+
+  private async closeJournal(journal: Journal): Promise<void> {
+    try {
+      await journal.close();
+    } catch (error) {
+      // What is in it is still there; only what was done since may be done once more.
+      this.options.logger?.error('the journal was not closed cleanly, some messages may be processed again', error);
+    }
   }
 
   private hear(subject: number, uses: number): void {
