@@ -17,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
     sync::mpsc,
     thread::JoinHandle,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 /// Commands that one commit takes at most.
@@ -162,6 +162,8 @@ impl Drop for Journal {
 
 fn read(path: &Path) -> rusqlite::Result<(Connection, Vec<Entry>)> {
     let connection = Connection::open(path)?;
+    // A journal that is in use stays so: waiting for it would only hold the event loop.
+    connection.busy_timeout(Duration::ZERO)?;
     connection.execute_batch(SCHEMA)?;
     let entries = connection
         .prepare("SELECT seq, channel, content, options, retried, dead FROM message ORDER BY seq")?
