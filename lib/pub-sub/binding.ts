@@ -9,13 +9,13 @@ declare module '../native' {
     pubSubOpenWindows(manager: Handle): number;
     pubSubCancelWindows(manager: Handle): void;
     pubSubHear(manager: Handle, member: Handle, channel: string): void;
-    pubSubPublish(manager: Handle, member: Handle, commands: number, text: string, numbers: Float64Array): void;
+    pubSubPublish(manager: Handle, member: Handle, listener: number, commands: number, text: string, numbers: Float64Array): void;
     memoryBusJoin(bus: string): Handle;
     memoryBusConnect(member: Handle): void;
     memoryBusClose(member: Handle): void;
     memoryBusSubscribe(member: Handle, channel: string, listener: number, id: number): void;
     memoryBusUnsubscribe(member: Handle, channel: string): void;
-    memoryBusPublish(member: Handle, channel: string, text: string): boolean;
+    memoryBusPublish(member: Handle, listener: number, channel: string, text: string): boolean;
   }
 }
 

@@ -4,6 +4,7 @@ import { invalid, MortiseError } from '../errors';
 import { Batch, type Handle, listen, unlisten } from '../native';
 import type { IPubSubAdapter, PubSubCallback } from './adapter';
 import { binding } from './binding';
+import { delivered, publishing } from './delivery';
 import { MemoryPubSubAdapter } from './memory-adapter';
 
 /** Options of {@link PubSubManager}. */
@@ -73,8 +74,15 @@ export class PubSubManager {
   private open = false;
   private nextId = 0;
   private turn: Promise<unknown> = Promise.resolve();
-  private readonly batch = new Batch((commands, text, numbers) =>
-    binding.pubSubPublish(this.handle, (this.adapter as MemoryPubSubAdapter).member, commands, text, numbers));
+  private readonly batch = new Batch((commands, text, numbers) => {
+    const { adapter } = this;
+    // Closed in the same turn: what was published is dropped, as pub/sub does.
+    if (!(adapter instanceof MemoryPubSubAdapter) || !adapter.isConnected()) return;
+    publishing(() => {
+      binding.pubSubPublish(this.handle, adapter.member, delivered, commands, text, numbers);
+      return true;
+    });
+  });
 
   constructor(
     private readonly app: Host,

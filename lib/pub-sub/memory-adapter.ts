@@ -2,6 +2,7 @@ import { MortiseError } from '../errors';
 import { type Handle, listen, unlisten } from '../native';
 import type { IPubSubAdapter, PubSubCallback } from './adapter';
 import { binding } from './binding';
+import { delivered, publishing } from './delivery';
 
 interface Hearing {
   id: number;
@@ -66,7 +67,7 @@ export class MemoryPubSubAdapter implements IPubSubAdapter {
 
   /** Rejects with `E_CLOSED` when the adapter is not connected. */
   async publish(channel: string, text: string): Promise<void> {
-    if (!binding.memoryBusPublish(this.member, channel, text)) {
+    if (!publishing(() => binding.memoryBusPublish(this.member, delivered, channel, text))) {
       throw new MortiseError('E_CLOSED', `the pub/sub adapter is not connected, cannot publish on ${channel}`);
     }
   }

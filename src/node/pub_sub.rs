@@ -117,11 +117,13 @@ fn hear(call: &Call) -> Reply {
     call.undefined()
 }
 
-/// `pubSubPublish(manager, member, commands, text, numbers)`: the messages of one turn. For each
-/// command its flags, and the lengths of its channel and of its message in `text`.
+/// `pubSubPublish(manager, member, listener, commands, text, numbers)`: the messages of one turn.
+/// For each command its flags, and the lengths of its channel and of its message in `text`. Posts
+/// to the listener, once, when they are delivered.
 fn publish(call: &Call) -> Reply {
     let (manager, member) = (call.handle::<Manager>(0)?, call.handle::<Member>(1)?);
-    let mut commands = call.batch(2)?;
+    let delivered = to_javascript(call, 2)?;
+    let mut commands = call.batch(3)?;
     for _ in 0..commands.count() {
         let flags = commands.number()?;
         let (channel, message) = (commands.string()?, commands.string()?);
@@ -133,6 +135,7 @@ fn publish(call: &Call) -> Reply {
         let text = frame(manager.publisher_id(), flag(0), flag(2), message);
         member.publish_now(&channel, text.into())?;
     }
+    member.when_delivered(move || delivered.post(0.0, Payload::None))?;
     call.undefined()
 }
 
@@ -171,12 +174,14 @@ fn unsubscribe_bus(call: &Call) -> Reply {
     call.undefined()
 }
 
-/// `memoryBusPublish(member, channel, text): boolean`: false when it is not connected.
+/// `memoryBusPublish(member, listener, channel, text): boolean`: false when it is not connected;
+/// else posts to the listener when the text is delivered.
 fn publish_bus(call: &Call) -> Reply {
-    let member = call.handle::<Member>(0)?;
+    let (member, delivered) = (call.handle::<Member>(0)?, to_javascript(call, 1)?);
     let connected = member.is_connected();
     if connected {
-        member.publish_now(&call.text(1)?, call.text(2)?.into())?;
+        member.publish_now(&call.text(2)?, call.text(3)?.into())?;
+        member.when_delivered(move || delivered.post(0.0, Payload::None))?;
     }
     call.boolean(connected)
 }

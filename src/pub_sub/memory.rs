@@ -20,14 +20,18 @@ static MEMBERS: AtomicU64 = AtomicU64::new(0);
 /// All who talk under one name.
 struct Bus {
     members: Mutex<HashMap<u64, Channels>>,
-    texts: mpsc::UnboundedSender<Text>,
+    queue: mpsc::UnboundedSender<Queued>,
 }
 
 type Channels = Arc<Mutex<HashMap<String, Receiver>>>;
 
-struct Text {
-    channel: Box<str>,
-    text: Arc<str>,
+enum Queued {
+    Text {
+        channel: Box<str>,
+        text: Arc<str>,
+    },
+    /// Called when all that was queued before is delivered.
+    Mark(Box<dyn FnOnce() + Send>),
 }
 
 impl Bus {
@@ -38,18 +42,25 @@ impl Bus {
             return bus;
         }
         buses.retain(|_, bus| bus.strong_count() > 0);
-        let (texts, queue) = mpsc::unbounded_channel();
-        let bus = Arc::new(Self { members: Mutex::default(), texts });
-        runtime.spawn(deliver(Arc::downgrade(&bus), queue));
+        let (queue, queued) = mpsc::unbounded_channel();
+        let bus = Arc::new(Self { members: Mutex::default(), queue });
+        runtime.spawn(deliver(Arc::downgrade(&bus), queued));
         buses.insert(name.to_owned(), Arc::downgrade(&bus));
         bus
     }
 }
 
 /// Ends when the bus is gone, for with it goes the sender of the queue.
-async fn deliver(bus: Weak<Bus>, mut queue: mpsc::UnboundedReceiver<Text>) {
-    while let Some(Text { channel, text }) = queue.recv().await {
-        let Some(bus) = bus.upgrade() else { return };
+async fn deliver(bus: Weak<Bus>, mut queued: mpsc::UnboundedReceiver<Queued>) {
+    while let Some(next) = queued.recv().await {
+        let (channel, text) = match next {
+            Queued::Text { channel, text } => (channel, text),
+            Queued::Mark(reached) => {
+                reached();
+                continue;
+            }
+        };
+        let Some(bus) = bus.upgrade() else { continue };
         // Receivers are called without a lock: they may subscribe and unsubscribe.
         let members: Vec<Channels> = bus.members.lock().values().cloned().collect();
         for member in members {
@@ -89,8 +100,19 @@ impl MemoryPubSub {
         if !self.is_connected() {
             return Err(Error::Closed("the pub/sub adapter"));
         }
-        let text = Text { channel: channel.into(), text };
-        self.bus.texts.send(text).map_err(|_| Error::Closed("the pub/sub bus"))
+        self.send(Queued::Text { channel: channel.into(), text })
+    }
+
+    /// Calls `reached` when all that was published on the bus before has been delivered.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] when the runtime of the bus has ended.
+    pub fn when_delivered(&self, reached: impl FnOnce() + Send + 'static) -> Result<()> {
+        self.send(Queued::Mark(Box::new(reached)))
+    }
+
+    fn send(&self, queued: Queued) -> Result<()> {
+        self.bus.queue.send(queued).map_err(|_| Error::Closed("the pub/sub bus"))
     }
 
     /// As [`PubSubAdapter::subscribe`], at once.
