@@ -122,6 +122,7 @@ async function main() {
   const news = new News();
   const folders = findPackages(fileURLToPath(new URL('../../node_modules', import.meta.url)));
   const progress = new Progress(folders.length);
+  let ended = false;
   writeFileSync(report, '{}');
 
   const app = createApp({ name: 'audit', eventQueue: { storagePath: join(folder, 'coordinator') } });
@@ -137,7 +138,11 @@ async function main() {
     const worker = new Worker(new URL('node.cjs', import.meta.url), { workerData: { node, report, storage: folder } });
     worker.on('exit', resolve).on('error', reject);
   }));
-  await Promise.race([news.when('ready', nodes), Promise.all(exits)]);
+  const early = Promise.race(exits).then(() => {
+    if (!ended) throw new Error('a node has ended before its time');
+  });
+  early.catch(() => undefined);
+  await Promise.race([news.when('ready', nodes), early]);
 
   const policy = await openPolicy();
   await changePolicy(plugin, policy, news, nodes);
@@ -147,10 +152,11 @@ async function main() {
   for (let node = 0; node < nodes; node++) {
     await app.pubSubManager.publish('share', { node, folders: folders.filter((_, index) => index % nodes === node) });
   }
-  await news.when('done', folders.length);
+  await Promise.race([news.when('done', folders.length), early]);
   const equal = compare(folders, await policy.read(), news, (performance.now() - begun) / 1000);
   say(equal ? '  the counts equal those of a plain walk' : '  THE COUNTS DIFFER from those of a plain walk');
 
+  ended = true;
   await app.pubSubManager.publish('end', {});
   await Promise.all(exits);
   await policy.database.close();

@@ -69,6 +69,10 @@ class Audit extends Plugin {
   }
 }
 
+// Subscriptions do not keep a thread alive; in an application its server would.
+const alive = setInterval(() => undefined, 60_000);
+
 const app = createApp({ name: 'audit', syncMessageManager: { debounce: 50 }, eventQueue: { storagePath: `${workerData.storage}/${workerData.node}` } });
 const audit = app.plugin(Audit, { name: 'audit' });
+app.on('afterStop', () => clearInterval(alive));
 app.start().then(() => audit.tell('ready', {}));
