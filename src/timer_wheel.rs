@@ -93,8 +93,8 @@ impl TimerWheel {
     }
 
     /// Gives each id whose deadline is `now` or earlier to `due`, in the order of their deadlines
-    /// except within one tick, at most `limit` of them. Returns false when the limit came first,
-    /// and the rest is still due.
+    /// and, within one tick, in that in which they were scheduled; at most `limit` of them. Returns
+    /// false when the limit came first, and the rest is still due.
     pub fn advance(&mut self, now: u64, mut limit: usize, mut due: impl FnMut(u32)) -> bool {
         while let Some((tick, level, slot)) = self.first_slot() {
             if tick > now {
@@ -102,13 +102,11 @@ impl TimerWheel {
             }
             if level == 0 {
                 self.now = self.now.max(tick.saturating_sub(1));
-                let list = slot;
-                while self.heads[list] != NONE {
+                for id in self.oldest_first(slot) {
                     if limit == 0 {
                         return false;
                     }
                     limit -= 1;
-                    let id = self.heads[list];
                     self.cancel(id);
                     due(id);
                 }
@@ -145,14 +143,25 @@ impl TimerWheel {
     }
 
     fn cascade(&mut self, tick: u64, list: usize) {
-        let mut id = std::mem::replace(&mut self.heads[list], NONE);
+        let ids = self.oldest_first(list);
+        self.heads[list] = NONE;
         self.occupied[list / SLOTS] &= !(1 << (list % SLOTS));
         self.now = self.now.max(tick);
-        while id != NONE {
-            let next = self.nodes[id as usize].next;
+        for id in ids {
             self.link(id);
-            id = next;
         }
+    }
+
+    /// The ids of a list, whose head is the one that was scheduled last.
+    fn oldest_first(&self, list: usize) -> Vec<u32> {
+        let mut ids = Vec::new();
+        let mut id = self.heads[list];
+        while id != NONE {
+            ids.push(id);
+            id = self.nodes[id as usize].next;
+        }
+        ids.reverse();
+        ids
     }
 
     fn link(&mut self, id: u32) {
@@ -227,6 +236,20 @@ mod tests {
                     assert_eq!(wheel.next_tick(), None);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn within_a_tick_the_order_is_that_of_scheduling() {
+        for deadline in [5, 100, 5_000, 300_000] {
+            let mut wheel = TimerWheel::new(3);
+            (0..10).rev().for_each(|id| wheel.schedule(id, deadline));
+            wheel.advance(deadline / 2, usize::MAX, |_| panic!("too early"));
+            (10..20).for_each(|id| wheel.schedule(id, deadline));
+            let mut given = Vec::new();
+            assert!(!wheel.advance(deadline, 3, |id| given.push(id)));
+            assert!(wheel.advance(deadline, usize::MAX, |id| given.push(id)));
+            assert_eq!(given, (0..10).rev().chain(10..20).collect::<Vec<u32>>());
         }
     }
 

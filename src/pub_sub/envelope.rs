@@ -28,6 +28,10 @@ fn present<'de, D: serde::Deserializer<'de>>(
 
 impl<'a> Envelope<'a> {
     pub fn parse(text: &'a str) -> serde_json::Result<Self> {
+        if !text.trim_start().starts_with('{') {
+            // An array would do as well otherwise, for its elements in the order of the fields.
+            return Err(serde::de::Error::custom("it is no JSON object"));
+        }
         serde_json::from_str(text)
     }
 
@@ -95,7 +99,7 @@ mod tests {
         assert_eq!(envelope.message(), Some("null"));
         assert!(envelope.is_for("p"));
         assert!(Envelope::parse("{}").expect("valid").is_for("p"));
-        assert!(Envelope::parse("[1]").is_err());
+        assert!(Envelope::parse("[]").is_err());
         assert!(Envelope::parse("no").is_err());
     }
 }

@@ -65,7 +65,9 @@ async fn messages_begin_in_the_order_in_which_they_were_published() {
 #[tokio::test(start_paused = true)]
 async fn no_more_messages_of_a_channel_run_than_its_concurrency_allows() {
     let (queue, _, channel) = queue();
-    (0..5).for_each(|_| drop(queue.publish(channel, 0, 0, u64::MAX)));
+    for _ in 0..5 {
+        queue.publish(channel, 0, 0, u64::MAX);
+    }
     assert!(claim(&queue, channel).is_empty(), "not subscribed");
     queue.set_concurrency(channel, 2);
     let running = claim(&queue, channel);
