@@ -1,1 +1,216 @@
-//! (to be written)
+//! The rules of `LockAdapter`, over every adapter.
+
+use mortise::lock::{FOREVER, Key, LocalLocks, LockAdapter};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::time::{Instant, sleep, timeout};
+
+const LONG: Duration = Duration::from_secs(3600);
+const NONE: Duration = Duration::ZERO;
+
+fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+fn key() -> Key {
+    Key::from("a key")
+}
+
+type Locks = Arc<dyn LockAdapter>;
+
+/// An adapter is one line here, and no new tests.
+macro_rules! for_every_lock_adapter {
+    ($($rule:ident),* $(,)?) => {
+        mod local {
+            use super::*;
+            $(
+                #[tokio::test(start_paused = true)]
+                async fn $rule() {
+                    super::$rule(LocalLocks::new(&tokio::runtime::Handle::current())).await;
+                }
+            )*
+        }
+    };
+}
+
+for_every_lock_adapter!(
+    a_free_key_is_granted_at_once,
+    a_held_key_is_granted_when_its_lease_is_released,
+    those_who_wait_get_the_key_in_the_order_they_asked,
+    a_lease_lapses_when_its_time_is_over_and_the_next_is_let_in,
+    a_lease_for_ever_does_not_lapse,
+    releasing_a_lease_twice_frees_nobody_elses_lock,
+    releasing_a_lease_that_has_lapsed_frees_nobody_elses_lock,
+    trying_without_a_wait_fails_at_once_when_the_key_is_held,
+    trying_with_a_wait_fails_when_it_is_over_and_the_place_is_given_up,
+    trying_gets_the_key_when_it_comes_free_within_the_wait,
+    extending_makes_a_lease_end_its_new_time_from_now,
+    a_lease_that_has_ended_cannot_be_extended,
+    fencing_tokens_grow_with_each_grant,
+    different_keys_do_not_wait_for_each_other,
+    a_holder_waits_like_anyone_else,
+    a_wait_that_is_dropped_leaves_the_line,
+    connect_and_close_may_be_called_twice_and_in_any_order,
+);
+
+async fn is_free(locks: &Locks) -> bool {
+    match locks.try_acquire(&key(), NONE, LONG).await {
+        Ok(lease) => locks.release(lease).await.is_ok(),
+        Err(error) => {
+            assert_eq!(error.code(), "E_LOCK_LOCKED");
+            false
+        }
+    }
+}
+
+async fn a_free_key_is_granted_at_once(locks: Arc<dyn LockAdapter>) {
+    let begun = Instant::now();
+    locks.acquire(&key(), LONG).await.expect("granted");
+    assert_eq!(begun.elapsed(), NONE);
+}
+
+async fn a_held_key_is_granted_when_its_lease_is_released(locks: Locks) {
+    let lease = locks.acquire(&key(), LONG).await.expect("granted");
+    let waiting = tokio::spawn({
+        let locks = Arc::clone(&locks);
+        async move { locks.acquire(&key(), LONG).await }
+    });
+    sleep(ms(100)).await;
+    assert!(!waiting.is_finished());
+    locks.release(lease).await.expect("released");
+    timeout(ms(10), waiting).await.expect("at once").expect("ran").expect("granted");
+}
+
+async fn those_who_wait_get_the_key_in_the_order_they_asked(locks: Locks) {
+    let first = locks.acquire(&key(), LONG).await.expect("granted");
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut tasks = Vec::new();
+    for n in 0..100 {
+        let (locks, order) = (Arc::clone(&locks), Arc::clone(&order));
+        tasks.push(tokio::spawn(async move {
+            let lease = locks.acquire(&key(), LONG).await.expect("granted");
+            order.lock().expect("not poisoned").push(n);
+            locks.release(lease).await.expect("released");
+        }));
+        tokio::task::yield_now().await;
+    }
+    locks.release(first).await.expect("released");
+    for task in tasks {
+        task.await.expect("ran");
+    }
+    assert_eq!(*order.lock().expect("not poisoned"), (0..100).collect::<Vec<_>>());
+}
+
+async fn a_lease_lapses_when_its_time_is_over_and_the_next_is_let_in(locks: Locks) {
+    let begun = Instant::now();
+    locks.acquire(&key(), ms(500)).await.expect("granted");
+    locks.acquire(&key(), LONG).await.expect("granted");
+    let waited = begun.elapsed();
+    assert!((ms(500)..ms(510)).contains(&waited), "{waited:?}");
+}
+
+async fn a_lease_for_ever_does_not_lapse(locks: Locks) {
+    locks.acquire(&key(), FOREVER).await.expect("granted");
+    sleep(Duration::from_secs(400 * 86_400)).await;
+    assert!(!is_free(&locks).await);
+}
+
+async fn releasing_a_lease_twice_frees_nobody_elses_lock(locks: Locks) {
+    let first = locks.acquire(&key(), LONG).await.expect("granted");
+    locks.release(first).await.expect("released");
+    locks.acquire(&key(), LONG).await.expect("granted");
+    locks.release(first).await.expect("no error");
+    assert!(!is_free(&locks).await);
+}
+
+async fn releasing_a_lease_that_has_lapsed_frees_nobody_elses_lock(locks: Locks) {
+    let first = locks.acquire(&key(), ms(10)).await.expect("granted");
+    locks.acquire(&key(), LONG).await.expect("granted");
+    locks.release(first).await.expect("no error");
+    assert!(!is_free(&locks).await);
+}
+
+async fn trying_without_a_wait_fails_at_once_when_the_key_is_held(locks: Locks) {
+    locks.acquire(&key(), LONG).await.expect("granted");
+    let begun = Instant::now();
+    let error = locks.try_acquire(&key(), NONE, LONG).await.expect_err("held");
+    assert_eq!((error.code(), begun.elapsed()), ("E_LOCK_LOCKED", NONE));
+}
+
+async fn trying_with_a_wait_fails_when_it_is_over_and_the_place_is_given_up(locks: Locks) {
+    let lease = locks.acquire(&key(), LONG).await.expect("granted");
+    let begun = Instant::now();
+    let error = locks.try_acquire(&key(), ms(50), LONG).await.expect_err("held");
+    assert_eq!(error.code(), "E_LOCK_TIMEOUT");
+    assert!((ms(50)..ms(60)).contains(&begun.elapsed()));
+    locks.release(lease).await.expect("released");
+    assert!(is_free(&locks).await);
+}
+
+async fn trying_gets_the_key_when_it_comes_free_within_the_wait(locks: Locks) {
+    locks.acquire(&key(), ms(50)).await.expect("granted");
+    locks.try_acquire(&key(), ms(100), LONG).await.expect("granted");
+}
+
+async fn extending_makes_a_lease_end_its_new_time_from_now(locks: Locks) {
+    let lease = locks.acquire(&key(), ms(50)).await.expect("granted");
+    locks.extend(lease, ms(200)).await.expect("extended");
+    sleep(ms(100)).await;
+    assert!(!is_free(&locks).await);
+    locks.extend(lease, ms(10)).await.expect("extended");
+    sleep(ms(20)).await;
+    assert!(is_free(&locks).await);
+}
+
+async fn a_lease_that_has_ended_cannot_be_extended(locks: Locks) {
+    let released = locks.acquire(&key(), LONG).await.expect("granted");
+    locks.release(released).await.expect("released");
+    let lapsed = locks.acquire(&key(), ms(10)).await.expect("granted");
+    sleep(ms(20)).await;
+    for lease in [released, lapsed] {
+        let error = locks.extend(lease, LONG).await.expect_err("ended");
+        assert_eq!(error.code(), "E_LOCK_NOT_ACTIVE");
+    }
+}
+
+async fn fencing_tokens_grow_with_each_grant(locks: Locks) {
+    let mut last = 0;
+    for _ in 0..10 {
+        let lease = locks.acquire(&key(), LONG).await.expect("granted");
+        assert!(lease.token > last);
+        last = lease.token;
+        locks.release(lease).await.expect("released");
+    }
+}
+
+async fn different_keys_do_not_wait_for_each_other(locks: Locks) {
+    for name in ["a", "b", "", "a "] {
+        locks.try_acquire(&Key::from(name), NONE, LONG).await.expect("granted");
+    }
+    for lone in [0xD800_u16, 0xD801, 0xDC00] {
+        locks.try_acquire(&Key::from([lone].as_slice()), NONE, LONG).await.expect("granted");
+    }
+}
+
+async fn a_holder_waits_like_anyone_else(locks: Locks) {
+    locks.acquire(&key(), LONG).await.expect("granted");
+    assert!(timeout(Duration::from_secs(10), locks.acquire(&key(), LONG)).await.is_err());
+}
+
+async fn a_wait_that_is_dropped_leaves_the_line(locks: Locks) {
+    let lease = locks.acquire(&key(), LONG).await.expect("granted");
+    assert!(timeout(ms(10), locks.acquire(&key(), LONG)).await.is_err());
+    locks.release(lease).await.expect("released");
+    assert!(is_free(&locks).await);
+}
+
+async fn connect_and_close_may_be_called_twice_and_in_any_order(locks: Locks) {
+    locks.close().await.expect("closed");
+    locks.connect().await.expect("connected");
+    locks.connect().await.expect("connected");
+    assert!(is_free(&locks).await);
+    locks.close().await.expect("closed");
+    locks.close().await.expect("closed");
+}
