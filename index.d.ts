@@ -586,6 +586,8 @@ export declare class EventQueue {
 	private readonly options;
 	private adapter;
 	private readonly events;
+	/** The channels that the adapter has been told of since it was connected. */
+	private readonly subscribed;
 	private connecting;
 	constructor(app: Host, options?: EventQueueOptions);
 	/** Runs on `adapter` from now on; before `connect`. */
@@ -635,9 +637,9 @@ export interface ExclusiveContext {
  */
 export interface ILock {
 	/** Turns the reservation into a lease of `ttl` milliseconds. Called again, it waits for the lock anew. */
-	acquire(ttl: number): Releaser | Promise<Releaser>;
+	acquire(ttl?: number): Releaser | Promise<Releaser>;
 	/** Like `acquire`, then `fn`, then release. The lease lapses at `ttl` milliseconds unless it is extended. */
-	runExclusive<T>(fn: (context: ExclusiveContext) => T | Promise<T>, ttl: number): Promise<T>;
+	runExclusive<T>(fn: (context: ExclusiveContext) => T | Promise<T>, ttl?: number): Promise<T>;
 	/**
 	 * The lease now ends `ttl` milliseconds from now.
 	 * @throws LockAcquireError `E_LOCK_NOT_ACTIVE` without a lease, also when it has lapsed

@@ -376,6 +376,7 @@ var MemoryStore = class {
     return keys.map((key) => this.read(key));
   }
   async mset(entries, ttl) {
+    checkEntries(entries);
     for (const [, value] of entries) this.checkCacheable(value);
     for (const [key, value] of entries) this.write(key, value, ttl);
   }
@@ -568,6 +569,12 @@ function checkKey(key) {
   if (typeof key !== "string") throw invalid(`a cache key is a string: ${describe(key)}`);
   return key;
 }
+function checkEntries(entries) {
+  if (!Array.isArray(entries) || !entries.every(Array.isArray)) throw invalid(`mset takes an array of [key, value]: ${describe(entries)}`);
+}
+function checkLoader(key, fn) {
+  if (typeof fn !== "function") throw invalid(`what loads ${key} is a function: ${describe(fn)}`);
+}
 function checkTtl(ttl) {
   if (typeof ttl !== "number" || Number.isNaN(ttl)) {
     throw invalid(`the ttl of a cache entry is a number of milliseconds: ${describe(ttl)}`);
@@ -583,7 +590,7 @@ function checkMax(max) {
 function describe(value) {
   let text2;
   try {
-    text2 = typeof value === "bigint" || typeof value === "symbol" ? String(value) : JSON.stringify(value);
+    text2 = ["bigint", "symbol", "number"].includes(typeof value) ? String(value) : JSON.stringify(value);
   } catch {
     text2 = void 0;
   }
@@ -670,11 +677,20 @@ var BasicCache = class {
   }
   /** Refreshes the entry in the background when it has less than `threshold` left. */
   async refreshIfDue(key, value, fn, ttl, threshold) {
-    const left = await this.store.ttl(key);
+    let left;
+    try {
+      left = await this.store.ttl(key);
+    } catch (error) {
+      return this.report({ error, key, operation: "get" });
+    }
     if (left === -1 || left >= threshold || this.flights.has(key)) return;
     this.load(key, fn, typeof ttl === "function" ? ttl(value) : ttl).catch((error) => {
-      if (this.options.onBackgroundRefreshError) this.options.onBackgroundRefreshError(error);
-      else this.report({ error, key, operation: "set", data: value });
+      if (!this.options.onBackgroundRefreshError) return this.report({ error, key, operation: "set", data: value });
+      try {
+        this.options.onBackgroundRefreshError(error);
+      } catch (thrown) {
+        this.report({ error: thrown, key, operation: "set", data: value });
+      }
     });
   }
   /** Whether any loader is running. */
@@ -712,7 +728,13 @@ var BasicCache = class {
     }
   }
   report(event) {
-    if (this.events.listenerCount("error") > 0) this.events.emit("error", event);
+    for (const listener of this.events.listeners("error")) {
+      try {
+        listener(event);
+      } catch (error) {
+        process.emitWarning(`a listener of cache errors failed: ${String(error)}`, "MortiseWarning");
+      }
+    }
   }
 };
 
@@ -803,6 +825,7 @@ var Cache = class {
   }
   /** Stores several values at once; `ttl` as for {@link set}. */
   async mset(entries, ttl) {
+    checkEntries(entries);
     const full = entries.map(([key, value]) => [this.key(key), value]);
     for (const [key] of full) this.store.outdate(key);
     await this.store.store.mset(full, ttl);
@@ -842,6 +865,7 @@ var Cache = class {
    * process; its error reaches all of them, and nothing is stored.
    */
   async wrap(key, fn, ttl) {
+    if (typeof fn !== "function") checkLoader(key, fn);
     const memory = this.memory;
     if (memory === void 0) return this.store.wrap(this.key(key), fn, ttl);
     const value = memory.readBare(key);
@@ -855,6 +879,7 @@ var Cache = class {
    * when it is truthy; what is stored is a hit whatever it is.
    */
   async wrapWithCondition(key, fn, options = {}) {
+    checkLoader(key, fn);
     if (options.useCache === false) return fn();
     const value = await this.get(key);
     if (value !== void 0) return value;
@@ -1021,7 +1046,7 @@ var CacheManager = class {
   }
   /** Adds a store type, or replaces it for the caches made from now on. */
   registerStore(options) {
-    const { name, ...type } = options;
+    const { name, ...type } = options ?? {};
     if (typeof name !== "string" || name === "") throw invalid(`a store type has a name: ${describe(name)}`);
     this.storeTypes.set(name, type);
   }
@@ -1077,7 +1102,8 @@ var CacheManager = class {
    * (`Counter store [x] is not supported`).
    */
   async createCounter(options, lockManager) {
-    const { name, prefix, store = this.defaultStore } = options;
+    const { name, prefix, store = this.defaultStore } = options ?? {};
+    if (typeof name !== "string" || name === "") throw invalid(`a counter has a name: ${describe(name)}`);
     if (this.storeTypes.get(store)?.store === "memory") return new MemoryCounter();
     const cache = this.caches.get(name) ?? await this.createCache(prefix ? { name, prefix, store } : { name, store });
     if (!lockManager) throw new MortiseError("E_STORE_UNAVAILABLE", `Counter store [${store}] is not supported`);
@@ -1759,6 +1785,8 @@ var EventQueue = class {
   options;
   adapter;
   events = /* @__PURE__ */ new Map();
+  /** The channels that the adapter has been told of since it was connected. */
+  subscribed = /* @__PURE__ */ new Set();
   connecting;
   /** Runs on `adapter` from now on; before `connect`. */
   setAdapter(adapter) {
@@ -1768,6 +1796,7 @@ var EventQueue = class {
       }
     }
     this.adapter = adapter;
+    this.subscribed.clear();
   }
   isConnected() {
     return Boolean(this.adapter?.isConnected());
@@ -1781,9 +1810,20 @@ var EventQueue = class {
     const { adapter } = this;
     if (!adapter) throw new MortiseError("E_NO_ADAPTER", "no adapter set, cannot connect");
     this.connecting ??= (async () => {
-      if (adapter.isConnected()) return;
-      await adapter.connect();
-      for (const [channel, event] of this.events) await adapter.subscribe(this.getFullChannel(channel, event.shared), event);
+      if (!adapter.isConnected()) {
+        this.subscribed.clear();
+        await adapter.connect();
+      }
+      for (const [channel, event] of this.events) {
+        if (this.subscribed.has(channel)) continue;
+        this.subscribed.add(channel);
+        try {
+          await adapter.subscribe(this.getFullChannel(channel, event.shared), event);
+        } catch (error) {
+          this.subscribed.delete(channel);
+          throw error;
+        }
+      }
     })().finally(() => {
       this.connecting = void 0;
     });
@@ -1804,6 +1844,7 @@ var EventQueue = class {
     }
     this.events.set(channel, event);
     if (!this.isConnected()) return;
+    this.subscribed.add(channel);
     const failed = (error) => this.app.logger?.error(`subscribing event queue channel "${full}" failed`, error);
     try {
       Promise.resolve(this.adapter?.subscribe(full, event)).catch(failed);
@@ -1816,6 +1857,7 @@ var EventQueue = class {
     const event = this.events.get(channel);
     if (!event) return;
     this.events.delete(channel);
+    this.subscribed.delete(channel);
     const full = this.getFullChannel(channel, event.shared);
     const failed = (error) => this.app.logger?.error(`unsubscribing event queue channel "${full}" failed`, error);
     try {
@@ -1840,7 +1882,7 @@ var EventQueue = class {
     if (!event) {
       throw new MortiseError("E_NOT_SUBSCRIBED", `event queue not subscribed on channel "${channel}", cannot publish`);
     }
-    const { timeout = DEFAULT_TIMEOUT2, maxRetries = 0 } = options;
+    const { timeout = DEFAULT_TIMEOUT2, maxRetries = 0 } = options ?? {};
     checkMessage(channel, timeout, maxRetries);
     await adapter.publish(this.getFullChannel(channel, event.shared), message, { ...options, timeout, maxRetries, timestamp: Date.now() });
   }
@@ -1879,6 +1921,7 @@ function checkMessage(channel, timeout, maxRetries) {
 }
 
 // lib/lock/arguments.ts
+var DEFAULT_TTL = 500;
 function show(value) {
   return typeof value === "number" ? String(value) : value === null ? "null" : typeof value;
 }
@@ -2048,10 +2091,10 @@ var LocalLock = class {
   get fencingToken() {
     return this.#grant.token;
   }
-  async acquire(ttl) {
+  async acquire(ttl = DEFAULT_TTL) {
     return releaser(await this.#lease(ttl));
   }
-  async runExclusive(fn, ttl) {
+  async runExclusive(fn, ttl = DEFAULT_TTL) {
     checkFunction(fn);
     const exclusive = new Exclusive(await this.#lease(ttl), this.#key, false);
     try {
@@ -2151,7 +2194,6 @@ var LocalLockAdapter = class {
 };
 
 // lib/lock/manager.ts
-var DEFAULT_TTL = 500;
 var KNOWN = ["defaultAdapter", "logger", "maxHold", "redis", "url"];
 var PLANNED = /* @__PURE__ */ new Set(["redis"]);
 var LockManager = class {
@@ -2439,7 +2481,7 @@ var PubSubManager = class {
    */
   async subscribe(channel, callback, options = {}) {
     if (typeof callback !== "function") throw invalid(`the callback for channel ${String(channel)} is a function`);
-    const window = options.debounce ?? 0;
+    const window = options?.debounce ?? 0;
     if (typeof window !== "number" || !(window >= 0)) {
       throw invalid(`the debounce of channel ${String(channel)} is a number of milliseconds: ${String(window)}`);
     }
@@ -2450,7 +2492,7 @@ var PubSubManager = class {
     const present = this.byChannel.get(full);
     if (present) present.set(callback, subscription);
     else this.byChannel.set(full, /* @__PURE__ */ new Map([[callback, subscription]]));
-    binding.pubSubSubscribe(this.handle, full, subscription.id, Math.min(window, 2 ** 41), options.leading === true);
+    binding.pubSubSubscribe(this.handle, full, subscription.id, Math.min(window, 2 ** 41), options?.leading === true);
     if (this.open) await this.inTurn(() => this.hear(full));
   }
   /** Ends a subscription, and its open debounce windows; nothing when there is none. */
@@ -2474,16 +2516,16 @@ var PubSubManager = class {
   async publish(channel, message, options = {}) {
     const full = this.getFullChannel(channel);
     const text2 = serialize3(channel, message);
-    const skipSelf = options.skipSelf ?? this.skipSelf;
+    const { skipSelf = this.skipSelf, onlySelf } = options ?? {};
     const { adapter } = this;
     if (adapter instanceof MemoryPubSubAdapter) {
       if (!this.open || !adapter.isConnected()) return this.warnUnconnected(full);
-      this.batch.add([flagsOf(skipSelf, options.onlySelf, text2 === void 0)], full, text2 ?? "");
+      this.batch.add([flagsOf(skipSelf, onlySelf, text2 === void 0)], full, text2 ?? "");
       return;
     }
     if (!adapter || !await this.isConnected()) return this.warnUnconnected(full);
     const { publisherId } = this;
-    await adapter.publish(full, JSON.stringify({ publisherId, skipSelf, onlySelf: options.onlySelf, message }));
+    await adapter.publish(full, JSON.stringify({ publisherId, skipSelf, onlySelf, message }));
   }
   warnUnconnected(channel) {
     this.app.logger?.warn(`pub/sub is not connected, the message on ${channel} was not sent`);
@@ -2569,7 +2611,7 @@ var SyncMessageManager = class {
    * with `E_TRANSACTION_TIMEOUT` when it has not ended after 50 s.
    */
   async publish(channel, message, options = {}) {
-    const { transaction, skipSelf = true, onlySelf } = options;
+    const { transaction, skipSelf = true, onlySelf } = options ?? {};
     const send = () => this.app.pubSubManager.publish(this.channel(channel), message, { skipSelf, onlySelf });
     if (!transaction) return send();
     if (typeof transaction.afterCommit !== "function") throw invalid("a transaction has the method afterCommit");
@@ -2722,6 +2764,9 @@ function resolveOptions(options, environment = process.env) {
     const given = options[name];
     if (known && given !== void 0) checkNames(`${name}.`, given, known);
   }
+  if (options.name !== void 0 && (typeof options.name !== "string" || options.name === "")) {
+    throw invalid(`the option name is a string that is not empty: ${String(options.name)}`);
+  }
   const redis = options.redis ?? text(environment.REDIS_URL);
   const fallback = (variable) => text(environment[variable]) ?? redis;
   return {
@@ -2755,7 +2800,7 @@ function queueOptions(given, environment, redis) {
 function checkNames(path, given, known) {
   if (typeof given !== "object" || given === null) {
     const message = `the option ${path.slice(0, -1) || "of createApp"} is an object: ${String(given)}`;
-    throw Object.assign(new TypeError(message), { code: "E_INVALID_ARGUMENT" });
+    throw invalid(message);
   }
   for (const name of Object.keys(given)) {
     if (known.includes(name)) continue;
@@ -2939,6 +2984,7 @@ function createApp(options = {}) {
 // lib/app/install.ts
 var installed = /* @__PURE__ */ new WeakMap();
 function install(app, options = {}) {
+  if (typeof app?.on !== "function") throw invalid("install takes an application, which has the method on");
   const present = installed.get(app);
   if (present) return present;
   const { name = app.name ?? "main", logger = app.logger, ...resolved } = resolveOptions(options);

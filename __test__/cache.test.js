@@ -1,22 +1,7 @@
 'use strict';
 const { CacheManager, MemoryStore } = require('..');
 
-const until = (condition) =>
-  new Promise((resolve, reject) => {
-    const deadline = Date.now() + 5000;
-    const look = () =>
-      condition() ? resolve() : Date.now() > deadline ? reject(new Error('deadline passed')) : setTimeout(look, 5);
-    look();
-  });
-
-/** A gate: a promise with its ends outside. */
-const gate = () => {
-  const ends = {};
-  ends.promise = new Promise((resolve, reject) => Object.assign(ends, { resolve, reject }));
-  return ends;
-};
-
-const rejection = (promise) => promise.then(() => { throw new Error('resolved'); }, (error) => error);
+const { gate, rejection, until } = require('./support');
 
 /** A store as a plugin author would write one for cache-manager 5. */
 const mapStore = () => {
@@ -419,6 +404,24 @@ describe('wrap', () => {
     await own.set('b', 1, 10_000);
     expect(await own.wrap('b', async () => { throw new Error('later'); })).toBe(1);
     expect((await failed).error.message).toBe('later');
+  });
+
+  test('a refresh whose failure nobody can take is nobody\'s unhandled rejection', async () => {
+    const told = [];
+    const own = await manager.createCache({
+      name: 'own', refreshThreshold: 50_000, onBackgroundRefreshError: (error) => { told.push(error.message); throw new Error('mine'); },
+    });
+    own.store.on('error', ({ error }) => { told.push(error.message); });
+    await own.set('a', 1, 10_000);
+    expect(await own.wrap('a', async () => { throw new Error('later'); })).toBe(1);
+    await until(() => told.length === 2);
+    expect(told).toEqual(['later', 'mine']);
+  });
+
+  test('loaders that are no functions, and entries that are none, are TypeErrors', async () => {
+    for (const call of [() => cache.wrap('a', 5), () => cache.wrapWithCondition('a'), () => cache.mset('x'), () => cache.store.store.mset(5)]) {
+      expect(await rejection(call())).toMatchObject({ name: 'TypeError', code: 'E_INVALID_ARGUMENT' });
+    }
   });
 
   test('wrapWithCondition', async () => {

@@ -541,6 +541,25 @@ describe('an adapter written in JavaScript', () => {
     expect(adapter.calls[3].slice(2)).toEqual([{ a: 1 }, { maxRetries: 2, own: 3, timeout: 15_000, timestamp: expect.any(Number) }]);
   });
 
+  test('one that was connected before is subscribed all the same, and one that fails to subscribe is tried again', async () => {
+    const adapter = make();
+    await adapter.connect();
+    let fail = true;
+    const { subscribe } = adapter;
+    adapter.subscribe = async (channel, event) => { if (fail) throw new Error('away'); return subscribe(channel, event); };
+    const queue = new EventQueue({ name: 'main' }, { adapter });
+    queue.subscribe('c', { process: async () => undefined });
+    // It was connected: the subscription went out at once, failed, and was logged by nobody.
+    const late = new EventQueue({ name: 'main' });
+    late.subscribe('c', { process: async () => undefined });
+    late.setAdapter(adapter);
+    expect((await rejection(late.connect())).message).toBe('away');
+    fail = false;
+    await late.connect();
+    await late.connect();
+    expect(adapter.calls.filter(([name]) => name === 'subscribe')).toHaveLength(1);
+  });
+
   test('one that is none is a TypeError', () => {
     expect(() => new EventQueue({ name: 'main' }, { adapter: {} })).toThrow(expect.objectContaining({ name: 'TypeError' }));
   });

@@ -186,6 +186,12 @@ describe('tryAcquire', () => {
     await (await again)();
   });
 
+  test('a lease of no stated ttl has the default', async () => {
+    const lock = await locks.tryAcquire(key);
+    await (await lock.acquire())();
+    expect(await (await locks.tryAcquire(key)).runExclusive(async () => 5)).toBe(5);
+  });
+
   test('extend gives the lease a new end; a lease that has lapsed cannot be extended', async () => {
     const lock = await locks.tryAcquire(key);
     await lock.acquire(30);

@@ -1,5 +1,5 @@
 import { type Cache, CacheManager } from '../cache';
-import { MortiseError } from '../errors';
+import { invalid, MortiseError } from '../errors';
 import { EventQueue } from '../event-queue';
 import { LockManager } from '../lock';
 import { PubSubManager } from '../pub-sub';
@@ -39,6 +39,7 @@ const installed = new WeakMap<object, InstalledServices>();
  * otherwise, as in NocoBase's code.
  */
 export function install(app: HostApplication, options: AppOptions = {}): InstalledServices {
+  if (typeof app?.on !== 'function') throw invalid('install takes an application, which has the method on');
   const present = installed.get(app);
   if (present) return present;
   const { name = app.name ?? 'main', logger = app.logger, ...resolved } = resolveOptions(options);

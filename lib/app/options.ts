@@ -1,5 +1,5 @@
 import type { CacheManagerOptions } from '../cache';
-import { MortiseError } from '../errors';
+import { invalid, MortiseError } from '../errors';
 import type { EventQueueOptions } from '../event-queue';
 import type { LockManagerOptions } from '../lock';
 import type { PubSubManagerOptions } from '../pub-sub';
@@ -42,6 +42,9 @@ export function resolveOptions(options: AppOptions, environment: NodeJS.ProcessE
     const given = options[name as keyof AppOptions];
     if (known && given !== undefined) checkNames(`${name}.`, given, known);
   }
+  if (options.name !== undefined && (typeof options.name !== 'string' || options.name === '')) {
+    throw invalid(`the option name is a string that is not empty: ${String(options.name)}`);
+  }
   const redis = options.redis ?? text(environment.REDIS_URL);
   const fallback = (variable: string) => text(environment[variable]) ?? redis;
   return {
@@ -78,7 +81,7 @@ function queueOptions(given: EventQueueOptions, environment: NodeJS.ProcessEnv, 
 function checkNames(path: string, given: unknown, known: readonly string[]): void {
   if (typeof given !== 'object' || given === null) {
     const message = `the option ${path.slice(0, -1) || 'of createApp'} is an object: ${String(given)}`;
-    throw Object.assign(new TypeError(message), { code: 'E_INVALID_ARGUMENT' });
+    throw invalid(message);
   }
   for (const name of Object.keys(given)) {
     if (known.includes(name)) continue;

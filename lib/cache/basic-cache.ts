@@ -137,12 +137,21 @@ export class BasicCache<S extends Store = Store> {
     ttl: Milliseconds | ((value: T) => Milliseconds | undefined) | undefined,
     threshold: Milliseconds,
   ): Promise<void> {
-    const left = await this.store.ttl(key);
+    let left: number;
+    try {
+      left = await this.store.ttl(key);
+    } catch (error) {
+      return this.report({ error, key, operation: 'get' });
+    }
     // Redis says -1 for an entry without expiry.
     if (left === -1 || left >= threshold || this.flights.has(key)) return;
     this.load(key, fn, typeof ttl === 'function' ? ttl(value) : ttl).catch((error: unknown) => {
-      if (this.options.onBackgroundRefreshError) this.options.onBackgroundRefreshError(error);
-      else this.report({ error, key, operation: 'set', data: value });
+      if (!this.options.onBackgroundRefreshError) return this.report({ error, key, operation: 'set', data: value });
+      try {
+        this.options.onBackgroundRefreshError(error);
+      } catch (thrown) {
+        this.report({ error: thrown, key, operation: 'set', data: value });
+      }
     });
   }
 
@@ -193,7 +202,13 @@ export class BasicCache<S extends Store = Store> {
   }
 
   private report(event: StoreErrorEvent): void {
-    // Without a listener an EventEmitter would throw.
-    if (this.events.listenerCount('error') > 0) this.events.emit('error', event);
+    // Without a listener an EventEmitter would throw; and what a listener throws is not the caller's.
+    for (const listener of this.events.listeners('error')) {
+      try {
+        listener(event);
+      } catch (error) {
+        process.emitWarning(`a listener of cache errors failed: ${String(error)}`, 'MortiseWarning');
+      }
+    }
   }
 }

@@ -70,7 +70,7 @@ export class CacheManager {
 
   /** Adds a store type, or replaces it for the caches made from now on. */
   registerStore(options: { name: string } & StoreOptions): void {
-    const { name, ...type } = options;
+    const { name, ...type } = options ?? {};
     if (typeof name !== 'string' || name === '') throw invalid(`a store type has a name: ${describe(name)}`);
     this.storeTypes.set(name, type);
   }
@@ -136,7 +136,8 @@ export class CacheManager {
     options: { name: string; prefix?: string; store?: string },
     lockManager?: CounterLocks,
   ): Promise<Counter> {
-    const { name, prefix, store = this.defaultStore } = options;
+    const { name, prefix, store = this.defaultStore } = options ?? {};
+    if (typeof name !== 'string' || name === '') throw invalid(`a counter has a name: ${describe(name)}`);
     if (this.storeTypes.get(store)?.store === 'memory') return new MemoryCounter();
     const cache = this.caches.get(name) ?? (await this.createCache(prefix ? { name, prefix, store } : { name, store }));
     if (!lockManager) throw new MortiseError('E_STORE_UNAVAILABLE', `Counter store [${store}] is not supported`);

@@ -1,7 +1,7 @@
 import { invalid } from '../errors';
 import type { BasicCache } from './basic-cache';
 import { clone } from './clone';
-import { checkKey, describe, MemoryStore } from './memory-store';
+import { checkEntries, checkKey, checkLoader, describe, MemoryStore } from './memory-store';
 import { filterKeys, literal } from './pattern';
 import type { Milliseconds } from './store';
 
@@ -76,6 +76,7 @@ export class Cache {
 
   /** Stores several values at once; `ttl` as for {@link set}. */
   async mset(entries: [string, unknown][], ttl?: Milliseconds): Promise<void> {
+    checkEntries(entries);
     const full = entries.map(([key, value]): [string, unknown] => [this.key(key), value]);
     for (const [key] of full) this.store.outdate(key);
     await this.store.store.mset(full, ttl);
@@ -125,6 +126,7 @@ export class Cache {
     fn: () => T | Promise<T>,
     ttl?: Milliseconds | ((value: T) => Milliseconds | undefined),
   ): Promise<T> {
+    if (typeof fn !== 'function') checkLoader(key, fn);
     const memory = this.memory;
     if (memory === undefined) return this.store.wrap(this.key(key), fn, ttl);
     const value = memory.readBare(key) as T | undefined;
@@ -139,6 +141,7 @@ export class Cache {
    * when it is truthy; what is stored is a hit whatever it is.
    */
   async wrapWithCondition<T>(key: string, fn: () => T | Promise<T>, options: WrapConditions<T> = {}): Promise<T> {
+    checkLoader(key, fn);
     if (options.useCache === false) return fn();
     const value = await this.get<T>(key);
     if (value !== undefined) return value;

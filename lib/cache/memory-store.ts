@@ -93,6 +93,7 @@ export class MemoryStore {
   }
 
   async mset(entries: [string, unknown][], ttl?: number): Promise<void> {
+    checkEntries(entries);
     for (const [, value] of entries) this.checkCacheable(value);
     for (const [key, value] of entries) this.write(key, value, ttl);
   }
@@ -324,6 +325,16 @@ export function checkKey(key: string): string {
   return key;
 }
 
+/** The entries of an `mset`, when they are such. */
+export function checkEntries(entries: [string, unknown][]): void {
+  if (!Array.isArray(entries) || !entries.every(Array.isArray)) throw invalid(`mset takes an array of [key, value]: ${describe(entries)}`);
+}
+
+/** The loader of a `wrap`, when it is one. */
+export function checkLoader(key: string, fn: unknown): void {
+  if (typeof fn !== 'function') throw invalid(`what loads ${key} is a function: ${describe(fn)}`);
+}
+
 /** A time to live as milliseconds; 0 for none, negative for lapsed already. */
 export function checkTtl(ttl: number): number {
   if (typeof ttl !== 'number' || Number.isNaN(ttl)) {
@@ -343,7 +354,7 @@ function checkMax(max: number): number {
 export function describe(value: unknown): string {
   let text: string | undefined;
   try {
-    text = typeof value === 'bigint' || typeof value === 'symbol' ? String(value) : JSON.stringify(value);
+    text = ['bigint', 'symbol', 'number'].includes(typeof value) ? String(value) : JSON.stringify(value);
   } catch {
     text = undefined;
   }

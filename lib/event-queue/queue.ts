@@ -33,6 +33,8 @@ const DEFAULT_INTERVAL = 250;
 export class EventQueue {
   private adapter: IEventQueueAdapter | undefined;
   private readonly events = new Map<string, QueueEventOptions>();
+  /** The channels that the adapter has been told of since it was connected. */
+  private readonly subscribed = new Set<string>();
   private connecting: Promise<void> | undefined;
 
   constructor(
@@ -59,6 +61,7 @@ export class EventQueue {
       }
     }
     this.adapter = adapter;
+    this.subscribed.clear();
   }
 
   isConnected(): boolean {
@@ -75,9 +78,20 @@ export class EventQueue {
     const { adapter } = this;
     if (!adapter) throw new MortiseError('E_NO_ADAPTER', 'no adapter set, cannot connect');
     this.connecting ??= (async () => {
-      if (adapter.isConnected()) return;
-      await adapter.connect();
-      for (const [channel, event] of this.events) await adapter.subscribe(this.getFullChannel(channel, event.shared), event);
+      if (!adapter.isConnected()) {
+        this.subscribed.clear();
+        await adapter.connect();
+      }
+      for (const [channel, event] of this.events) {
+        if (this.subscribed.has(channel)) continue;
+        this.subscribed.add(channel);
+        try {
+          await adapter.subscribe(this.getFullChannel(channel, event.shared), event);
+        } catch (error) {
+          this.subscribed.delete(channel);
+          throw error;
+        }
+      }
     })().finally(() => {
       this.connecting = undefined;
     });
@@ -100,6 +114,7 @@ export class EventQueue {
     }
     this.events.set(channel, event);
     if (!this.isConnected()) return;
+    this.subscribed.add(channel);
     const failed = (error: unknown): void => this.app.logger?.error(`subscribing event queue channel "${full}" failed`, error);
     try {
       Promise.resolve(this.adapter?.subscribe(full, event)).catch(failed);
@@ -113,6 +128,7 @@ export class EventQueue {
     const event = this.events.get(channel);
     if (!event) return;
     this.events.delete(channel);
+    this.subscribed.delete(channel);
     const full = this.getFullChannel(channel, event.shared);
     const failed = (error: unknown): void => this.app.logger?.error(`unsubscribing event queue channel "${full}" failed`, error);
     try {
@@ -138,7 +154,7 @@ export class EventQueue {
     if (!event) {
       throw new MortiseError('E_NOT_SUBSCRIBED', `event queue not subscribed on channel "${channel}", cannot publish`);
     }
-    const { timeout = DEFAULT_TIMEOUT, maxRetries = 0 } = options;
+    const { timeout = DEFAULT_TIMEOUT, maxRetries = 0 } = options ?? {};
     checkMessage(channel, timeout, maxRetries);
     await adapter.publish(this.getFullChannel(channel, event.shared), message, { ...options, timeout, maxRetries, timestamp: Date.now() });
   }

@@ -23,9 +23,9 @@ export interface ExclusiveContext {
  */
 export interface ILock {
   /** Turns the reservation into a lease of `ttl` milliseconds. Called again, it waits for the lock anew. */
-  acquire(ttl: number): Releaser | Promise<Releaser>;
+  acquire(ttl?: number): Releaser | Promise<Releaser>;
   /** Like `acquire`, then `fn`, then release. The lease lapses at `ttl` milliseconds unless it is extended. */
-  runExclusive<T>(fn: (context: ExclusiveContext) => T | Promise<T>, ttl: number): Promise<T>;
+  runExclusive<T>(fn: (context: ExclusiveContext) => T | Promise<T>, ttl?: number): Promise<T>;
   /**
    * The lease now ends `ttl` milliseconds from now.
    * @throws LockAcquireError `E_LOCK_NOT_ACTIVE` without a lease, also when it has lapsed

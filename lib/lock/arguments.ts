@@ -2,6 +2,9 @@
 
 import { invalid } from '../errors';
 
+/** How long a lock is held at most unless its caller says otherwise, in milliseconds. */
+export const DEFAULT_TTL = 500;
+
 function show(value: unknown): string {
   return typeof value === 'number' ? String(value) : value === null ? 'null' : typeof value;
 }

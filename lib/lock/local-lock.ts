@@ -1,5 +1,5 @@
 import type { ExclusiveContext, ILock, Releaser } from './adapter';
-import { checkFunction, checkTtl } from './arguments';
+import { checkFunction, checkTtl, DEFAULT_TTL } from './arguments';
 import { Exclusive } from './exclusive';
 import { lockFailures } from './failures';
 import { releaser, request, type Grant } from './local-locks';
@@ -21,11 +21,11 @@ export class LocalLock implements ILock {
     return this.#grant.token;
   }
 
-  async acquire(ttl: number): Promise<Releaser> {
+  async acquire(ttl: number = DEFAULT_TTL): Promise<Releaser> {
     return releaser(await this.#lease(ttl));
   }
 
-  async runExclusive<T>(fn: (context: ExclusiveContext) => T | Promise<T>, ttl: number): Promise<T> {
+  async runExclusive<T>(fn: (context: ExclusiveContext) => T | Promise<T>, ttl: number = DEFAULT_TTL): Promise<T> {
     checkFunction(fn);
     const exclusive = new Exclusive(await this.#lease(ttl), this.#key, false);
     try {

@@ -1,9 +1,8 @@
 import { MortiseError, invalid } from '../errors';
 import type { ExclusiveContext, ILock, ILockAdapter, Releaser } from './adapter';
-import { checkFunction, checkKey, checkTimeout, checkTtl } from './arguments';
+import { checkFunction, checkKey, checkTimeout, checkTtl, DEFAULT_TTL } from './arguments';
 import { LocalLockAdapter, type LockLogger } from './local-adapter';
 
-const DEFAULT_TTL = 500;
 const KNOWN = ['defaultAdapter', 'logger', 'maxHold', 'redis', 'url'];
 /** Adapters that are planned, so that their names are not taken for typing errors. */
 const PLANNED = new Set(['redis']);

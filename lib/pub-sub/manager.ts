@@ -156,7 +156,7 @@ export class PubSubManager {
    */
   async subscribe<T = any>(channel: string, callback: MessageCallback<T>, options: SubscribeOptions = {}): Promise<void> {
     if (typeof callback !== 'function') throw invalid(`the callback for channel ${String(channel)} is a function`);
-    const window = options.debounce ?? 0;
+    const window = options?.debounce ?? 0;
     if (typeof window !== 'number' || !(window >= 0)) {
       throw invalid(`the debounce of channel ${String(channel)} is a number of milliseconds: ${String(window)}`);
     }
@@ -167,7 +167,7 @@ export class PubSubManager {
     const present = this.byChannel.get(full);
     if (present) present.set(callback, subscription);
     else this.byChannel.set(full, new Map([[callback, subscription]]));
-    binding.pubSubSubscribe(this.handle, full, subscription.id, Math.min(window, 2 ** 41), options.leading === true);
+    binding.pubSubSubscribe(this.handle, full, subscription.id, Math.min(window, 2 ** 41), options?.leading === true);
     if (this.open) await this.inTurn(() => this.hear(full));
   }
 
@@ -193,16 +193,16 @@ export class PubSubManager {
   async publish(channel: string, message: any, options: PublishOptions = {}): Promise<void> {
     const full = this.getFullChannel(channel);
     const text = serialize(channel, message);
-    const skipSelf = options.skipSelf ?? this.skipSelf;
+    const { skipSelf = this.skipSelf, onlySelf } = options ?? {};
     const { adapter } = this;
     if (adapter instanceof MemoryPubSubAdapter) {
       if (!this.open || !adapter.isConnected()) return this.warnUnconnected(full);
-      this.batch.add([flagsOf(skipSelf, options.onlySelf, text === undefined)], full, text ?? '');
+      this.batch.add([flagsOf(skipSelf, onlySelf, text === undefined)], full, text ?? '');
       return;
     }
     if (!adapter || !(await this.isConnected())) return this.warnUnconnected(full);
     const { publisherId } = this;
-    await adapter.publish(full, JSON.stringify({ publisherId, skipSelf, onlySelf: options.onlySelf, message }));
+    await adapter.publish(full, JSON.stringify({ publisherId, skipSelf, onlySelf, message }));
   }
 
   private warnUnconnected(channel: string): void {

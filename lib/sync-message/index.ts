@@ -65,7 +65,7 @@ export class SyncMessageManager {
    * with `E_TRANSACTION_TIMEOUT` when it has not ended after 50 s.
    */
   async publish(channel: string, message: any, options: SyncPublishOptions = {}): Promise<void> {
-    const { transaction, skipSelf = true, onlySelf } = options;
+    const { transaction, skipSelf = true, onlySelf } = options ?? {};
     const send = (): Promise<void> =>
       this.app.pubSubManager.publish(this.channel(channel), message, { skipSelf, onlySelf });
     if (!transaction) return send();
