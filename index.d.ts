@@ -588,7 +588,8 @@ export declare class EventQueue {
 	private readonly events;
 	/** The channels that the adapter has been told of since it was connected. */
 	private readonly subscribed;
-	private connecting;
+	/** What is being done, so that connecting and closing wait for each other. */
+	private turn;
 	constructor(app: Host, options?: EventQueueOptions);
 	/** Runs on `adapter` from now on; before `connect`. */
 	setAdapter(adapter: IEventQueueAdapter | undefined): void;
@@ -611,6 +612,7 @@ export declare class EventQueue {
 	 * `E_JOURNAL`.
 	 */
 	publish(channel: string, message: any, options?: QueueMessageOptions): Promise<void>;
+	private inTurn;
 	/** The dead letters of a channel: to list, replay and drop. Throws `E_UNSUPPORTED` where the adapter keeps none. */
 	deadLetters(channel: string): DeadLetters;
 }

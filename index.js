@@ -1787,7 +1787,8 @@ var EventQueue = class {
   events = /* @__PURE__ */ new Map();
   /** The channels that the adapter has been told of since it was connected. */
   subscribed = /* @__PURE__ */ new Set();
-  connecting;
+  /** What is being done, so that connecting and closing wait for each other. */
+  turn = Promise.resolve();
   /** Runs on `adapter` from now on; before `connect`. */
   setAdapter(adapter) {
     if (adapter) {
@@ -1809,7 +1810,7 @@ var EventQueue = class {
   async connect() {
     const { adapter } = this;
     if (!adapter) throw new MortiseError("E_NO_ADAPTER", "no adapter set, cannot connect");
-    this.connecting ??= (async () => {
+    await this.inTurn(async () => {
       if (!adapter.isConnected()) {
         this.subscribed.clear();
         await adapter.connect();
@@ -1824,15 +1825,13 @@ var EventQueue = class {
           throw error;
         }
       }
-    })().finally(() => {
-      this.connecting = void 0;
     });
-    await this.connecting;
   }
   /** Stops fetching, waits for running handlers, and keeps the rest. May be repeated. */
   async close() {
-    await this.connecting?.catch(() => void 0);
-    if (this.adapter) await this.adapter.close();
+    await this.inTurn(async () => {
+      if (this.adapter) await this.adapter.close();
+    });
   }
   /** Processes the channel's messages. A second subscription of a channel is ignored, with a warning. */
   subscribe(channel, options) {
@@ -1885,6 +1884,11 @@ var EventQueue = class {
     const { timeout = DEFAULT_TIMEOUT2, maxRetries = 0 } = options ?? {};
     checkMessage(channel, timeout, maxRetries);
     await adapter.publish(this.getFullChannel(channel, event.shared), message, { ...options, timeout, maxRetries, timestamp: Date.now() });
+  }
+  inTurn(action) {
+    const turn = this.turn.then(action);
+    this.turn = turn.catch(() => void 0);
+    return turn;
   }
   /** The dead letters of a channel: to list, replay and drop. Throws `E_UNSUPPORTED` where the adapter keeps none. */
   deadLetters(channel) {

@@ -249,6 +249,20 @@ describe.each([['memory', {}], ['journal', { journal: true }]])('on %s', (_, opt
   });
 });
 
+test('connecting and closing wait for each other, and the last call counts', async () => {
+  const queue = await makeQueue();
+  queue.subscribe('c', { idle: () => false, process: async () => undefined });
+  await queue.publish('c', 1);
+  await Promise.all([queue.close(), queue.connect()]);
+  expect(queue.isConnected()).toBe(true);
+  await Promise.all([queue.connect(), queue.close(), queue.connect(), queue.close()]);
+  expect(queue.isConnected()).toBe(false);
+  const again = await makeQueue();
+  const { promise, resolve } = gate();
+  again.subscribe('c', { process: async (n) => resolve(n) });
+  expect(await promise).toBe(1);
+});
+
 test('the message object itself is passed on', async () => {
   const queue = await makeQueue();
   const { promise, resolve } = gate();

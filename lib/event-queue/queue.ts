@@ -35,7 +35,8 @@ export class EventQueue {
   private readonly events = new Map<string, QueueEventOptions>();
   /** The channels that the adapter has been told of since it was connected. */
   private readonly subscribed = new Set<string>();
-  private connecting: Promise<void> | undefined;
+  /** What is being done, so that connecting and closing wait for each other. */
+  private turn: Promise<unknown> = Promise.resolve();
 
   constructor(
     private readonly app: Host,
@@ -77,7 +78,7 @@ export class EventQueue {
   async connect(): Promise<void> {
     const { adapter } = this;
     if (!adapter) throw new MortiseError('E_NO_ADAPTER', 'no adapter set, cannot connect');
-    this.connecting ??= (async () => {
+    await this.inTurn(async () => {
       if (!adapter.isConnected()) {
         this.subscribed.clear();
         await adapter.connect();
@@ -92,16 +93,14 @@ export class EventQueue {
           throw error;
         }
       }
-    })().finally(() => {
-      this.connecting = undefined;
     });
-    await this.connecting;
   }
 
   /** Stops fetching, waits for running handlers, and keeps the rest. May be repeated. */
   async close(): Promise<void> {
-    await this.connecting?.catch(() => undefined);
-    if (this.adapter) await this.adapter.close();
+    await this.inTurn(async () => {
+      if (this.adapter) await this.adapter.close();
+    });
   }
 
   /** Processes the channel's messages. A second subscription of a channel is ignored, with a warning. */
@@ -157,6 +156,12 @@ export class EventQueue {
     const { timeout = DEFAULT_TIMEOUT, maxRetries = 0 } = options ?? {};
     checkMessage(channel, timeout, maxRetries);
     await adapter.publish(this.getFullChannel(channel, event.shared), message, { ...options, timeout, maxRetries, timestamp: Date.now() });
+  }
+
+  private inTurn<T>(action: () => Promise<T>): Promise<T> {
+    const turn = this.turn.then(action);
+    this.turn = turn.catch(() => undefined);
+    return turn;
   }
 
   /** The dead letters of a channel: to list, replay and drop. Throws `E_UNSUPPORTED` where the adapter keeps none. */
