@@ -518,6 +518,8 @@ export declare class MemoryEventQueueAdapter implements IEventQueueAdapter {
 	private readonly uses;
 	private readonly host;
 	private readonly listener;
+	/** What could not be written when the adapter was closed; the next close or connect takes it up. */
+	private unsaved;
 	private whenQuiet;
 	private turn;
 	constructor(options?: MemoryEventQueueOptions);
@@ -527,6 +529,9 @@ export declare class MemoryEventQueueAdapter implements IEventQueueAdapter {
 	/**
 	 * Stops fetching, waits for running handlers up to `closeTimeout`, and keeps the rest for the
 	 * next `connect`: also what is unfinished then, which will be processed again.
+	 *
+	 * Rejects with `E_IO` when the file cannot be written; nothing is lost while the process lives,
+	 * and `close` may be tried again.
 	 */
 	close(): Promise<void>;
 	subscribe(channel: string, event: QueueEventOptions): void;
@@ -556,6 +561,7 @@ export declare class MemoryEventQueueAdapter implements IEventQueueAdapter {
 	/** Empties the queue, and gives what was in it. */
 	private drain;
 	private openJournal;
+	private save;
 	private closeJournal;
 	private hear;
 	private path;

@@ -1459,14 +1459,18 @@ async function readSnapshot(path, logger) {
   }
   return snapshot;
 }
+function merge(earlier, later) {
+  const both = { ...earlier };
+  for (const [channel, messages] of Object.entries(later)) both[channel] = [...both[channel] ?? [], ...messages];
+  return both;
+}
 async function removeSnapshot(path) {
   await (0, import_promises.unlink)(path).catch((error) => {
     if (error.code !== "ENOENT") throw error;
   });
 }
 async function saveSnapshot(path, snapshot, logger) {
-  const present = await readSnapshot(path, logger);
-  for (const [channel, messages] of Object.entries(snapshot)) present[channel] = [...present[channel] ?? [], ...messages];
+  const present = merge(await readSnapshot(path, logger), snapshot);
   if (Object.keys(present).length === 0) return;
   const text2 = `{${Object.entries(present).map(([channel, messages]) => `${JSON.stringify(channel)}:[${messages.flatMap((message) => serialize2(channel, message, logger)).join(",")}]`).join(",")}}`;
   await (0, import_promises.mkdir)((0, import_node_path2.dirname)(path), { recursive: true });
@@ -1533,6 +1537,8 @@ var MemoryEventQueueAdapter = class {
   uses = [];
   host;
   listener;
+  /** What could not be written when the adapter was closed; the next close or connect takes it up. */
+  unsaved = {};
   whenQuiet;
   turn = Promise.resolve();
   isConnected() {
@@ -1544,7 +1550,8 @@ var MemoryEventQueueAdapter = class {
       if (this.connected) return;
       if (this.options.journal) this.openJournal();
       const file = this.path("event-queue.json");
-      const saved = await readSnapshot(file, this.options.logger);
+      const saved = merge(await readSnapshot(file, this.options.logger), this.unsaved);
+      this.unsaved = {};
       active.add(this);
       this.connected = true;
       await Promise.all(Object.entries(saved).flatMap(([channel, messages]) => messages.map(({ id, content, options }) => this.enqueue(channel, id ?? (0, import_node_crypto.randomUUID)(), content, options ?? {}))));
@@ -1555,19 +1562,23 @@ var MemoryEventQueueAdapter = class {
   /**
    * Stops fetching, waits for running handlers up to `closeTimeout`, and keeps the rest for the
    * next `connect`: also what is unfinished then, which will be processed again.
+   *
+   * Rejects with `E_IO` when the file cannot be written; nothing is lost while the process lives,
+   * and `close` may be tried again.
    */
   close() {
     return this.inTurn(async () => {
-      if (!this.connected) return;
+      if (!this.connected) return this.save();
       this.connected = false;
       for (const channel of this.channels.values()) channel.rest();
       await this.quiet(this.options.closeTimeout ?? CLOSE_TIMEOUT);
       const rest = this.drain();
       const { journal } = this;
+      if (!journal) this.unsaved = merge(this.unsaved, rest);
       this.journal = void 0;
       active.delete(this);
       if (journal) await this.closeJournal(journal);
-      else await saveSnapshot(this.path("event-queue.json"), rest, this.options.logger);
+      else await this.save();
     });
   }
   subscribe(channel, event) {
@@ -1734,6 +1745,16 @@ var MemoryEventQueueAdapter = class {
       else this.place(job);
     }
     journal.entries.length = 0;
+  }
+  async save() {
+    if (Object.keys(this.unsaved).length === 0) return;
+    const path = this.path("event-queue.json");
+    try {
+      await saveSnapshot(path, this.unsaved, this.options.logger);
+    } catch (cause) {
+      throw new MortiseError("E_IO", `writing the event queue's file ${path} failed: ${cause.message}`, { cause });
+    }
+    this.unsaved = {};
   }
   async closeJournal(journal) {
     try {

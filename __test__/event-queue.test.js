@@ -1,6 +1,6 @@
 'use strict';
 const { execFileSync } = require('node:child_process');
-const { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } = require('node:fs');
+const { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } = require('node:fs');
 const { join } = require('node:path');
 const { EventQueue, MemoryEventQueueAdapter } = require('..');
 const { child, gate, recorder, rejection, temporaryFolder, until } = require('./support');
@@ -298,6 +298,22 @@ test.each([['half of it', '{"main.c":[{"id"'], ['another shape', '[1,2]'], ['not
     expect(readFileSync(join(folder, aside), 'utf8')).toBe(text);
     expect(logger.lines.some(({ level, message }) => level === 'error' && message.includes(aside))).toBe(true);
   });
+
+test('a file that cannot be written is a clear error, and nothing is lost', async () => {
+  const blocked = join(folder, 'blocked');
+  const queue = await makeQueue({ storagePath: join(blocked, 'deep') });
+  queue.subscribe('c', { idle: () => false, process: async () => undefined });
+  await queue.publish('c', 1);
+  writeFileSync(blocked, 'a file where a folder is wanted');
+  expect(await rejection(queue.close())).toMatchObject({ code: 'E_IO', cause: expect.anything() });
+  expect((await rejection(queue.close())).code).toBe('E_IO');
+  rmSync(blocked);
+  await queue.connect();
+  const { promise, resolve } = gate();
+  queue.unsubscribe('c');
+  queue.subscribe('c', { process: async (n) => resolve(n) });
+  expect(await promise).toBe(1);
+});
 
 test('what the file cannot hold is logged, and the rest is kept', async () => {
   const queue = await makeQueue();

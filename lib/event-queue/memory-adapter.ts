@@ -9,7 +9,7 @@ import { Channel, type ChannelHost } from './channel';
 import { DeadLetters } from './dead-letters';
 import { Job } from './job';
 import { Journal, serialize } from './journal';
-import { readSnapshot, removeSnapshot, saveSnapshot, type Snapshot } from './snapshot';
+import { merge, readSnapshot, removeSnapshot, saveSnapshot, type Snapshot } from './snapshot';
 
 /** Options of {@link MemoryEventQueueAdapter}. */
 export interface MemoryEventQueueOptions {
@@ -40,6 +40,8 @@ export class MemoryEventQueueAdapter implements IEventQueueAdapter {
   private readonly uses: number[] = [];
   private readonly host: ChannelHost;
   private readonly listener: number;
+  /** What could not be written when the adapter was closed; the next close or connect takes it up. */
+  private unsaved: Snapshot = {};
   private whenQuiet: (() => void) | undefined;
   private turn: Promise<unknown> = Promise.resolve();
 
@@ -75,7 +77,8 @@ export class MemoryEventQueueAdapter implements IEventQueueAdapter {
       if (this.connected) return;
       if (this.options.journal) this.openJournal();
       const file = this.path('event-queue.json');
-      const saved = await readSnapshot(file, this.options.logger);
+      const saved = merge(await readSnapshot(file, this.options.logger), this.unsaved);
+      this.unsaved = {};
       active.add(this);
       this.connected = true;
       // With a journal they are on disk there before the file is removed.
@@ -89,19 +92,23 @@ export class MemoryEventQueueAdapter implements IEventQueueAdapter {
   /**
    * Stops fetching, waits for running handlers up to `closeTimeout`, and keeps the rest for the
    * next `connect`: also what is unfinished then, which will be processed again.
+   *
+   * Rejects with `E_IO` when the file cannot be written; nothing is lost while the process lives,
+   * and `close` may be tried again.
    */
   close(): Promise<void> {
     return this.inTurn(async () => {
-      if (!this.connected) return;
+      if (!this.connected) return this.save();
       this.connected = false;
       for (const channel of this.channels.values()) channel.rest();
       await this.quiet(this.options.closeTimeout ?? CLOSE_TIMEOUT);
       const rest = this.drain();
       const { journal } = this;
+      if (!journal) this.unsaved = merge(this.unsaved, rest);
       this.journal = undefined;
       active.delete(this);
       if (journal) await this.closeJournal(journal);
-      else await saveSnapshot(this.path('event-queue.json'), rest, this.options.logger);
+      else await this.save();
     });
   }
 
@@ -287,6 +294,17 @@ export class MemoryEventQueueAdapter implements IEventQueueAdapter {
       else this.place(job);
     }
     journal.entries.length = 0;
+  }
+
+  private async save(): Promise<void> {
+    if (Object.keys(this.unsaved).length === 0) return;
+    const path = this.path('event-queue.json');
+    try {
+      await saveSnapshot(path, this.unsaved, this.options.logger);
+    } catch (cause) {
+      throw new MortiseError('E_IO', `writing the event queue's file ${path} failed: ${(cause as Error).message}`, { cause });
+    }
+    this.unsaved = {};
   }
 
   private async closeJournal(journal: Journal): Promise<void> {

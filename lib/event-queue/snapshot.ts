@@ -36,6 +36,13 @@ export async function readSnapshot(path: string, logger: Logger | undefined): Pr
   return snapshot;
 }
 
+/** The messages of both, those of `later` behind. */
+export function merge(earlier: Snapshot, later: Snapshot): Snapshot {
+  const both = { ...earlier };
+  for (const [channel, messages] of Object.entries(later)) both[channel] = [...(both[channel] ?? []), ...messages];
+  return both;
+}
+
 /** Removes the file, once what it held is elsewhere. */
 export async function removeSnapshot(path: string): Promise<void> {
   await unlink(path).catch((error: NodeJS.ErrnoException) => {
@@ -45,8 +52,7 @@ export async function removeSnapshot(path: string): Promise<void> {
 
 /** Writes the file as a whole or not at all; what another has left there meanwhile is kept. */
 export async function saveSnapshot(path: string, snapshot: Snapshot, logger: Logger | undefined): Promise<void> {
-  const present = await readSnapshot(path, logger);
-  for (const [channel, messages] of Object.entries(snapshot)) present[channel] = [...(present[channel] ?? []), ...messages];
+  const present = merge(await readSnapshot(path, logger), snapshot);
   if (Object.keys(present).length === 0) return;
   const text = `{${Object.entries(present).map(([channel, messages]) =>
     `${JSON.stringify(channel)}:[${messages.flatMap((message) => serialize(channel, message, logger)).join(',')}]`).join(',')}}`;
