@@ -122,13 +122,13 @@ describe('the app', () => {
     const [a, b] = [makeApp(), makeApp()];
     await Promise.all([a.start(), b.start()]);
     const got = [];
-    await b.pubSubManager.subscribe('c', (n) => got.push(n), { debounce: 20 });
+    await b.pubSubManager.subscribe('c', (n) => got.push(n), { debounce: 400 });
     await a.pubSubManager.publish('c', 1);
     await until(() => b.pubSubManager.handlerManager.uniqueMessageHandlers.size === 1);
     await b.stop();
     expect(b.pubSubManager.handlerManager.uniqueMessageHandlers.size).toBe(0);
     await a.pubSubManager.publish('c', 2);
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await new Promise((resolve) => setTimeout(resolve, 500));
     expect(got).toEqual([]);
   });
 });

@@ -194,9 +194,9 @@ describe('tryAcquire', () => {
 
   test('extend gives the lease a new end; a lease that has lapsed cannot be extended', async () => {
     const lock = await locks.tryAcquire(key);
-    await lock.acquire(30);
+    await lock.acquire(400);
     await lock.extend(60_000);
-    busy(40);
+    busy(420);
     acquireError(await rejection(locks.tryAcquire(key)), 'E_LOCK_LOCKED', 'lock is locked');
     await lock.extend(10);
     busy(20);

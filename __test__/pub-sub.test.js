@@ -177,8 +177,8 @@ describe('debounce', () => {
     const [a, b] = [await make(), await make()];
     const got = [];
     const second = [];
-    await b.subscribe('ch', (message) => got.push(message), { debounce: 50 });
-    await b.subscribe('ch', (message) => second.push(message), { debounce: 50 });
+    await b.subscribe('ch', (message) => got.push(message), { debounce: 500 });
+    await b.subscribe('ch', (message) => second.push(message), { debounce: 500 });
     for (const message of [{ x: 1, y: 2 }, { y: 2, x: 1 }, { x: 2 }, { x: 1, y: 2 }]) await a.publish('ch', message);
     await settled(a, b);
     expect(b.handlerManager.uniqueMessageHandlers.size).toBe(4);
@@ -193,7 +193,7 @@ describe('debounce', () => {
   test('leading: the first at once, and another at the end only if more came', async () => {
     const [a, b] = [await make(), await make()];
     const got = [];
-    await b.subscribe('ch', (message) => got.push(message.n), { debounce: 60, leading: true });
+    await b.subscribe('ch', (message) => got.push(message.n), { debounce: 500, leading: true });
     await a.publish('ch', { n: 1 });
     await a.publish('ch', { n: 2 });
     await a.publish('ch', { n: 2 });
@@ -207,22 +207,22 @@ describe('debounce', () => {
   test('unsubscribe and close cancel open windows', async () => {
     const [a, b] = [await make(), await make()];
     const [first, second, third] = [jest.fn(), jest.fn(), jest.fn()];
-    await b.subscribe('ch', first, { debounce: 30 });
-    await b.subscribe('ch', second, { debounce: 30 });
+    await b.subscribe('ch', first, { debounce: 400 });
+    await b.subscribe('ch', second, { debounce: 400 });
     await a.publish('ch', 1);
     await until(() => b.handlerManager.uniqueMessageHandlers.size === 2);
     await b.unsubscribe('ch', first);
     expect(b.handlerManager.uniqueMessageHandlers.size).toBe(1);
     await until(() => second.mock.calls.length === 1);
     expect(first).not.toHaveBeenCalled();
-    await b.subscribe('ch', third, { debounce: 30 });
+    await b.subscribe('ch', third, { debounce: 400 });
     await a.publish('ch', 2);
     await until(() => b.handlerManager.uniqueMessageHandlers.size === 2);
     const closing = b.close();
     expect(b.handlerManager.uniqueMessageHandlers.size).toBe(0);
     await closing;
     await b.close();
-    await new Promise((resolve) => setTimeout(resolve, 60));
+    await new Promise((resolve) => setTimeout(resolve, 500));
     expect([second.mock.calls.length, third.mock.calls.length]).toEqual([1, 0]);
   });
 });

@@ -43,7 +43,7 @@ test('a plugin hears what it sent on other nodes, and not its own', async () => 
 });
 
 test('equal messages within the debounce time are heard once', async () => {
-  const [a, b] = await makePair({ syncMessageManager: { debounce: 100 } });
+  const [a, b] = await makePair({ syncMessageManager: { debounce: 500 } });
   await Promise.all([a.sendSyncMessage(1), a.sendSyncMessage(1), a.sendSyncMessage(2), a.sendSyncMessage(1)]);
   await until(() => b.heard.length === 2);
   await until(() => b.app.pubSubManager.handlerManager.uniqueMessageHandlers.size === 0);
@@ -69,7 +69,7 @@ test('publish, subscribe and unsubscribe work by themselves', async () => {
 });
 
 test('nothing is handled once the app has stopped, or its database is closed', async () => {
-  const [a, b] = await makePair();
+  const [a, b] = await makePair({ syncMessageManager: { debounce: 300 } });
   b.app.db = { closed: () => true };
   await a.sendSyncMessage('while closed');
   await until(() => b.app.pubSubManager.handlerManager.uniqueMessageHandlers.size === 1);
