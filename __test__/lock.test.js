@@ -300,6 +300,18 @@ describe('adapters', () => {
     await (await other.tryAcquire(key)).release();
     await other.close();
   });
+
+  test('close rejects all who wait, one whose grant is on its way among them', async () => {
+    const other = new LockManager();
+    await locks.acquire(key, 20);
+    const waiting = [other.acquire(key, 60_000), other.acquire(key, 60_000)].map(rejection);
+    // The lease lapses and the first of them is let in, which it cannot hear before the close.
+    busy(100);
+    const closed = other.close();
+    expect((await Promise.all(waiting)).map((error) => error?.code)).toEqual(['E_LOCK_ABORTED', 'E_LOCK_ABORTED']);
+    await closed;
+    await (await locks.tryAcquire(key)).release();
+  });
 });
 
 test('300 000 distinct keys leave no memory', async () => {

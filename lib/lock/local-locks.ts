@@ -91,10 +91,10 @@ export function request<T>(
 
 /** Rejects everything that `by` waits for. */
 export function cancelWaits(by: object): void {
-  for (const [token, wait] of waits) {
-    if (wait.by !== by) continue;
-    settled(token);
-    // Gives the place in the line back, or the lease if it was granted meanwhile.
+  const cancelled = [...waits.values()].filter((wait) => wait.by === by);
+  // All of them first: giving one back that was granted meanwhile must not let in another.
+  for (const wait of cancelled) settled(wait.place.token);
+  for (const wait of cancelled) {
     wait.place.release();
     wait.reject(lockFailures.closed(wait.key));
   }
