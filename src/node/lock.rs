@@ -78,7 +78,8 @@ impl Owner for Ear {
 fn join(call: &Call) -> Reply {
     let Context { mailbox, .. } = call.context;
     let ear = Ear { mailbox: Arc::clone(mailbox), listener: call.u32(0)? };
-    let owner = LOCKS.join(Arc::new(ear));
+    let ear: Arc<dyn Owner> = Arc::new(ear);
+    let owner = LOCKS.join(&ear);
     call.new_handle(Membership { owner, lease: SharedCells::new(2) })
 }
 

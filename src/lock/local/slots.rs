@@ -6,7 +6,7 @@ use std::{cmp::Reverse, collections::BinaryHeap, ops};
 /// No slot.
 pub const NONE: u32 = u32::MAX;
 /// Capacities up to this many slots are kept.
-const SMALL: usize = 1024;
+const SMALL: usize = 128;
 
 /// A lease when it is the first of its line, else a place in the line.
 #[derive(Clone, Copy)]

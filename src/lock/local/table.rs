@@ -9,9 +9,12 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use std::{hash::BuildHasher, sync::Arc, time::Duration};
 
 /// Tables up to this many keys are kept when they empty.
-const SMALL: usize = 1024;
+const SMALL: usize = 128;
 /// Deadlines that one call of [`Table::ring`] deals with, so that nobody waits long for the table.
-const RING: usize = 1024;
+const RING: usize = 256;
+
+/// The distance of a table's tokens; there are at most so many tables.
+pub const STRIDE: u64 = 16;
 
 /// A key that is held, with its line: the first in it holds the key.
 struct Line {
@@ -26,24 +29,24 @@ pub struct Table {
     slots: Slots,
     wheel: TimerWheel,
     owners: HashMap<u32, Arc<dyn Owner>>,
-    last_owner: u32,
     /// Tokens are numbered as they are asked for. A key's line is served in that order, so they
     /// grow with each grant of it, and need no memory by key.
+    /// Those of one table leave the same rest when divided by [`STRIDE`], which finds the table.
     last_token: u64,
     /// The earliest deadline set since the last [`take_soonest`](Table::take_soonest).
     soonest: u64,
 }
 
 impl Table {
-    pub fn new() -> Self {
+    /// An empty table that gives out tokens which leave the rest `number`.
+    pub fn new(number: u64, hasher: DefaultHashBuilder) -> Self {
         Self {
             lines: HashTable::new(),
-            hasher: DefaultHashBuilder::default(),
+            hasher,
             slots: Slots::default(),
             wheel: TimerWheel::new(0),
             owners: HashMap::new(),
-            last_owner: 0,
-            last_token: 0,
+            last_token: number,
             soonest: u64::MAX,
         }
     }
@@ -66,10 +69,8 @@ impl Table {
         std::mem::replace(&mut self.soonest, u64::MAX)
     }
 
-    pub fn join(&mut self, owner: Arc<dyn Owner>) -> u32 {
-        self.last_owner += 1;
-        self.owners.insert(self.last_owner, owner);
-        self.last_owner
+    pub fn join(&mut self, owner: u32, told: Arc<dyn Owner>) {
+        self.owners.insert(owner, told);
     }
 
     /// Takes an owner away, with all it holds and waits for.
@@ -87,15 +88,15 @@ impl Table {
         }
     }
 
-    pub fn request(&mut self, key: &[u16], request: &Request, now: u64) -> Outcome {
-        let hash = self.hasher.hash_one(key);
+    /// `hash` is the key's.
+    pub fn request(&mut self, key: &[u16], hash: u64, request: &Request, now: u64) -> Outcome {
         let line = self.lines.find(hash, |line| *line.key == *key).map(|line| line.first);
         if let Some(holder) = line
             && self.slots[holder].deadline <= now
         {
             self.lapse(holder, now);
         }
-        self.last_token += 1;
+        self.last_token += STRIDE;
         let mut slot = Slot {
             token: self.last_token,
             hash,
@@ -290,3 +291,6 @@ fn ticks(duration: Duration) -> u64 {
     let rest = u64::from(duration.subsec_nanos().div_ceil(1_000_000));
     duration.as_secs().saturating_mul(1000).saturating_add(rest)
 }
+
+#[cfg(test)]
+mod tests;
