@@ -2064,9 +2064,9 @@ function request(by, key, wait, ttl, convert, watch = false) {
   });
 }
 function cancelWaits(by) {
-  for (const [token, wait] of waits) {
-    if (wait.by !== by) continue;
-    settled(token);
+  const cancelled = [...waits.values()].filter((wait) => wait.by === by);
+  for (const wait of cancelled) settled(wait.place.token);
+  for (const wait of cancelled) {
     wait.place.release();
     wait.reject(lockFailures.closed(wait.key));
   }
