@@ -552,7 +552,6 @@ export declare class MemoryEventQueueAdapter implements IEventQueueAdapter {
 	private finish;
 	private fail;
 	private bury;
-	private end;
 	private isPlaced;
 	private forget;
 	private anyRunning;
@@ -1016,6 +1015,8 @@ export declare class PluginManager {
 	get<P extends Plugin = Plugin>(classOrName: PluginClass<P> | string): P | undefined;
 	/** All plugins, in the order in which they were added. */
 	getPlugins(): readonly Plugin[];
+	/** Whether every plugin has been loaded. */
+	get allLoaded(): boolean;
 	/** Calls the hooks of loading, for the plugins that were added since the last time. */
 	load(): Promise<void>;
 	private call;
@@ -1043,6 +1044,7 @@ export declare class Application extends EventEmitter {
 	/** The plugins. */
 	readonly pm: PluginManager;
 	private state;
+	private everLoaded;
 	/** What is being done, so that calls that come meanwhile wait their turn. */
 	private turn;
 	constructor(options?: AppOptions);

@@ -52,6 +52,7 @@ __export(index_exports, {
 module.exports = __toCommonJS(index_exports);
 
 // lib/app/application.ts
+var import_node_async_hooks = require("node:async_hooks");
 var import_node_events2 = require("node:events");
 
 // lib/cache/basic-cache.ts
@@ -1355,7 +1356,9 @@ var Job = class {
   timedOut = false;
   /** The abort controller, when the handler has asked for the signal. */
   controller;
-  /** Settles `publish`, while the journal is writing the message. */
+  /** Whether it was processed in the end; `undefined` until it has ended. */
+  processed;
+  /** Told of the end, when `publish` waits for it. */
   onEnd;
   /** What the handler is given. The signal is made when it is asked for: most never do. */
   context() {
@@ -1368,6 +1371,11 @@ var Job = class {
       },
       queueOptions: this.options
     };
+  }
+  /** It will not run again in this adapter. */
+  end(processed) {
+    this.processed = processed;
+    this.onEnd?.(processed);
   }
   /** The handler has had its time. */
   timeOut() {
@@ -1640,14 +1648,13 @@ var MemoryEventQueueAdapter = class {
     try {
       await journal.append(job, content, options);
     } catch (error) {
-      if (job.abandoned) throw error;
       if (this.isPlaced(job) && !job.running && binding.queueRemove(this.host.handle, job.slot)) {
         this.forget(job);
         this.channel(job.channel).waiting--;
         this.channel(job.channel).holdIfNeeded();
         throw error;
       }
-      const processed = this.isPlaced(job) ? await new Promise((resolve) => job.onEnd = resolve) : !job.abandoned;
+      const processed = job.processed ?? await new Promise((resolve) => job.onEnd = resolve);
       if (!processed) throw error;
     }
   }
@@ -1661,7 +1668,9 @@ var MemoryEventQueueAdapter = class {
     const channel = this.channel(job.channel);
     if (!failed) {
       binding.queueSucceed(this.host.handle, job.slot);
-      this.end(job, true);
+      this.forget(job);
+      if (job.seq > 0) this.journal?.done(job.seq);
+      job.end(true);
     } else this.fail(job, channel, error);
     channel.wake();
     if (this.whenQuiet && !this.anyRunning()) this.whenQuiet();
@@ -1680,17 +1689,12 @@ var MemoryEventQueueAdapter = class {
     this.options.logger?.error(`message ${job.id} of event queue channel ${job.channel} failed for good, and is a dead letter`, error);
     this.forget(job);
     if (job.seq > 0) this.journal?.dead(job.seq);
-    job.onEnd?.(false);
+    job.end(false);
     this.bury(job);
   }
   bury({ channel, id, content, options, seq }) {
     const dropped = this.deadLetters(channel).add({ id, content, options, seq });
     if (dropped) this.options.logger?.warn(`event queue channel ${channel} has too many dead letters, ${dropped.id} was dropped`);
-  }
-  end(job, processed) {
-    this.forget(job);
-    if (job.seq > 0) this.journal?.done(job.seq);
-    job.onEnd?.(processed);
   }
   isPlaced(job) {
     return this.host.jobs[job.slot] === job;
@@ -1724,6 +1728,7 @@ var MemoryEventQueueAdapter = class {
         }
         this.forget(job);
         job.abandoned = true;
+        job.end(false);
       }
       channel.waiting = 0;
       channel.holdIfNeeded();
@@ -2866,6 +2871,10 @@ var PluginManager = class {
   getPlugins() {
     return this.plugins;
   }
+  /** Whether every plugin has been loaded. */
+  get allLoaded() {
+    return this.prepared === this.plugins.length;
+  }
   /** Calls the hooks of loading, for the plugins that were added since the last time. */
   async load() {
     const plugins = this.plugins.slice(this.prepared);
@@ -2900,6 +2909,7 @@ function isTransient() {
 }
 
 // lib/app/application.ts
+var turns = new import_node_async_hooks.AsyncLocalStorage();
 var Application = class extends import_node_events2.EventEmitter {
   name;
   logger;
@@ -2914,6 +2924,7 @@ var Application = class extends import_node_events2.EventEmitter {
   /** The plugins. */
   pm;
   state = "new";
+  everLoaded = false;
   /** What is being done, so that calls that come meanwhile wait their turn. */
   turn = Promise.resolve();
   constructor(options = {}) {
@@ -2961,6 +2972,7 @@ var Application = class extends import_node_events2.EventEmitter {
     return this.inTurn(async () => {
       if (this.state === "started") return;
       await this.doLoad();
+      if (this.state !== "loaded") return;
       await this.pubSubManager.connect();
       await this.eventQueue.connect();
       this.state = "started";
@@ -2970,7 +2982,8 @@ var Application = class extends import_node_events2.EventEmitter {
   /** Stops, and gives back all that the app holds; Node can exit then. Nothing when it is stopped already. */
   stop() {
     return this.inTurn(async () => {
-      if (this.state === "stopped") return;
+      if (this.state === "stopped" || this.state === "stopping") return;
+      this.state = "stopping";
       const errors = [];
       const step = async (what) => {
         try {
@@ -2992,12 +3005,29 @@ var Application = class extends import_node_events2.EventEmitter {
     });
   }
   async doLoad() {
-    await this.pm.load();
-    if (this.state === "new") this.state = "loaded";
-    await this.emitAsync("afterLoad", this);
+    if (this.state === "loading" || this.state === "started") return;
+    if (this.everLoaded && this.pm.allLoaded) {
+      this.state = "loaded";
+      return;
+    }
+    this.state = "loading";
+    try {
+      await this.pm.load();
+      this.everLoaded = true;
+      await this.emitAsync("afterLoad", this);
+    } catch (error) {
+      if (this.state === "loading") this.state = "new";
+      throw error;
+    }
+    if (this.state === "loading") this.state = "loaded";
   }
   inTurn(action) {
-    const turn = this.turn.then(action);
+    const current = turns.getStore();
+    if (current?.app === this && !current.over) return action();
+    const mine = { app: this, over: false };
+    const turn = this.turn.then(() => turns.run(mine, action)).finally(() => {
+      mine.over = true;
+    });
     this.turn = turn.catch(() => void 0);
     return turn;
   }

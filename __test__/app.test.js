@@ -79,11 +79,13 @@ describe('the app', () => {
     const app = makeApp();
     const load = jest.fn();
     app.plugin(class extends Plugin { load() { load(); } }, { name: 'p' });
+    const afterLoad = jest.fn();
+    app.on('afterLoad', afterLoad);
     await app.load();
     await app.start();
     await app.stop();
     await app.start();
-    expect(load).toHaveBeenCalledTimes(1);
+    expect([load.mock.calls.length, afterLoad.mock.calls.length]).toEqual([1, 1]);
     expect(app.stopped).toBe(false);
     const { promise, resolve } = gate();
     await app.pubSubManager.subscribe('c', resolve);
@@ -95,8 +97,22 @@ describe('the app', () => {
     const app = makeApp();
     app.plugin(class extends Plugin { async load() { throw new Error('no database'); } }, { name: 'broken' });
     expect((await rejection(app.start())).message).toBe('no database');
+    expect((await rejection(app.start())).message).toBe('no database');
     expect(app.logger.lines.some(({ message }) => message.includes('load of plugin broken failed'))).toBe(true);
     await app.stop();
+  });
+
+  test('hooks may start and stop the app themselves, and nothing waits for itself', async () => {
+    const app = makeApp();
+    app.on('afterStart', () => app.stop());
+    app.on('beforeStop', () => app.stop());
+    app.plugin(class extends Plugin { async load() { await app.load(); } }, { name: 'p' });
+    await app.start();
+    expect([app.stopped, app.eventQueue.isConnected()]).toEqual([true, false]);
+    const other = makeApp();
+    other.plugin(class extends Plugin { async load() { await other.stop(); } }, { name: 'p' });
+    await other.start();
+    expect([other.stopped, other.eventQueue.isConnected()]).toEqual([true, false]);
   });
 
   test('a listener that throws does not keep the services from closing', async () => {

@@ -535,6 +535,31 @@ describe('the journal', () => {
   });
 });
 
+describe('the journal, when the disk is full and the handler hangs', () => {
+  test.each([
+    ['is given up by close', `process: () => new Promise(() => {})`, 'E_JOURNAL'],
+    ['fails for good', `process: async () => { await sleep(100); throw new Error('no'); }`, 'E_JOURNAL'],
+    ['succeeds', `process: async () => { await sleep(100); }`, 'resolved'],
+  ])('publish settles by the outcome: a handler that %s', async (_, event, outcome) => {
+    const run = child(`
+      process.on('SIGXFSZ', () => {});
+      const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+      const logger = { debug() {}, info() {}, warn() {}, error() {} };
+      const queue = new mortise.EventQueue({ name: 'main', logger }, { storagePath: ${JSON.stringify(folder)}, journal: true, closeTimeout: 300 });
+      (async () => {
+        await queue.connect();
+        queue.subscribe('c', { ${event} });
+        const publishing = queue.publish('c', 'x'.repeat(3e6)).then(() => 'resolved', (error) => error.code);
+        await sleep(50);
+        await queue.close();
+        console.log(await publishing);
+      })();
+    `, { shell: 'ulimit -S -f 1000', deadline: 20_000 });
+    expect(await run.exit).toEqual({ code: 0, signal: null, errors: '' });
+    expect(run.lines).toEqual([outcome]);
+  });
+});
+
 describe('an adapter written in JavaScript', () => {
   const make = () => {
     const calls = [];
@@ -577,9 +602,6 @@ describe('an adapter written in JavaScript', () => {
     let fail = true;
     const { subscribe } = adapter;
     adapter.subscribe = async (channel, event) => { if (fail) throw new Error('away'); return subscribe(channel, event); };
-    const queue = new EventQueue({ name: 'main' }, { adapter });
-    queue.subscribe('c', { process: async () => undefined });
-    // It was connected: the subscription went out at once, failed, and was logged by nobody.
     const late = new EventQueue({ name: 'main' });
     late.subscribe('c', { process: async () => undefined });
     late.setAdapter(adapter);

@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { EventEmitter } from 'node:events';
 import { type Cache, CacheManager } from '../cache';
 import { EventQueue } from '../event-queue';
@@ -11,8 +12,11 @@ import type { Plugin, PluginClass, PluginOptions } from './plugin';
 import { PluginManager } from './plugin-manager';
 import { isTransient, serving } from './worker-mode';
 
+/** The turn that the running code belongs to: a hook that calls `stop` must not wait for itself. */
+const turns = new AsyncLocalStorage<{ app: Application; over: boolean }>();
+
 /** Where an app is in its life. */
-type State = 'new' | 'loaded' | 'started' | 'stopped';
+type State = 'new' | 'loading' | 'loaded' | 'started' | 'stopping' | 'stopped';
 
 /**
  * The services of one node, and the plugins that use them.
@@ -37,6 +41,7 @@ export class Application extends EventEmitter {
   /** The plugins. */
   readonly pm: PluginManager;
   private state: State = 'new';
+  private everLoaded = false;
   /** What is being done, so that calls that come meanwhile wait their turn. */
   private turn: Promise<unknown> = Promise.resolve();
 
@@ -92,6 +97,8 @@ export class Application extends EventEmitter {
     return this.inTurn(async () => {
       if (this.state === 'started') return;
       await this.doLoad();
+      // A hook may have stopped the app.
+      if (this.state !== 'loaded') return;
       await this.pubSubManager.connect();
       await this.eventQueue.connect();
       this.state = 'started';
@@ -102,7 +109,8 @@ export class Application extends EventEmitter {
   /** Stops, and gives back all that the app holds; Node can exit then. Nothing when it is stopped already. */
   stop(): Promise<void> {
     return this.inTurn(async () => {
-      if (this.state === 'stopped') return;
+      if (this.state === 'stopped' || this.state === 'stopping') return;
+      this.state = 'stopping';
       const errors: unknown[] = [];
       // What fails must not keep the rest from closing.
       const step = async (what: () => unknown): Promise<void> => {
@@ -126,13 +134,30 @@ export class Application extends EventEmitter {
   }
 
   private async doLoad(): Promise<void> {
-    await this.pm.load();
-    if (this.state === 'new') this.state = 'loaded';
-    await this.emitAsync('afterLoad', this);
+    if (this.state === 'loading' || this.state === 'started') return;
+    if (this.everLoaded && this.pm.allLoaded) {
+      this.state = 'loaded';
+      return;
+    }
+    this.state = 'loading';
+    try {
+      await this.pm.load();
+      this.everLoaded = true;
+      await this.emitAsync('afterLoad', this);
+    } catch (error) {
+      if (this.state === 'loading') this.state = 'new';
+      throw error;
+    }
+    if (this.state === 'loading') this.state = 'loaded';
   }
 
   private inTurn<T>(action: () => Promise<T>): Promise<T> {
-    const turn = this.turn.then(action);
+    const current = turns.getStore();
+    if (current?.app === this && !current.over) return action();
+    const mine = { app: this, over: false };
+    const turn = this.turn.then(() => turns.run(mine, action)).finally(() => {
+      mine.over = true;
+    });
     this.turn = turn.catch(() => undefined);
     return turn;
   }

@@ -32,6 +32,11 @@ export class PluginManager {
     return this.plugins;
   }
 
+  /** Whether every plugin has been loaded. */
+  get allLoaded(): boolean {
+    return this.prepared === this.plugins.length;
+  }
+
   /** Calls the hooks of loading, for the plugins that were added since the last time. */
   async load(): Promise<void> {
     const plugins = this.plugins.slice(this.prepared);

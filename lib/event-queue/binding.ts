@@ -12,7 +12,6 @@ declare module '../native' {
     queueFail(queue: Handle, slot: number): number;
     queueRemove(queue: Handle, slot: number): boolean;
     queueDrain(queue: Handle, channel: number): number[];
-    queueRetried(queue: Handle, slot: number): number;
     journalOpen(path: string): Handle;
     journalEntries(journal: Handle): string;
     journalAppend(journal: Handle, listener: number, commands: number, text: string, numbers: Float64Array): void;

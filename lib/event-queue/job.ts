@@ -12,7 +12,9 @@ export class Job {
   timedOut = false;
   /** The abort controller, when the handler has asked for the signal. */
   controller: AbortController | undefined;
-  /** Settles `publish`, while the journal is writing the message. */
+  /** Whether it was processed in the end; `undefined` until it has ended. */
+  processed: boolean | undefined;
+  /** Told of the end, when `publish` waits for it. */
   onEnd: ((processed: boolean) => void) | undefined;
 
   constructor(
@@ -36,6 +38,12 @@ export class Job {
       },
       queueOptions: this.options,
     };
+  }
+
+  /** It will not run again in this adapter. */
+  end(processed: boolean): void {
+    this.processed = processed;
+    this.onEnd?.(processed);
   }
 
   /** The handler has had its time. */

@@ -179,14 +179,13 @@ export class MemoryEventQueueAdapter implements IEventQueueAdapter {
     try {
       await journal.append(job, content, options);
     } catch (error) {
-      if (job.abandoned) throw error;
       if (this.isPlaced(job) && !job.running && binding.queueRemove(this.host.handle, job.slot)) {
         this.forget(job);
         this.channel(job.channel).waiting--;
         this.channel(job.channel).holdIfNeeded();
         throw error;
       }
-      const processed = this.isPlaced(job) ? await new Promise<boolean>((resolve) => (job.onEnd = resolve)) : !job.abandoned;
+      const processed = job.processed ?? (await new Promise<boolean>((resolve) => (job.onEnd = resolve)));
       if (!processed) throw error;
     }
   }
@@ -201,7 +200,9 @@ export class MemoryEventQueueAdapter implements IEventQueueAdapter {
     const channel = this.channel(job.channel);
     if (!failed) {
       binding.queueSucceed(this.host.handle, job.slot);
-      this.end(job, true);
+      this.forget(job);
+      if (job.seq > 0) this.journal?.done(job.seq);
+      job.end(true);
     } else this.fail(job, channel, error);
     channel.wake();
     if (this.whenQuiet && !this.anyRunning()) this.whenQuiet();
@@ -221,19 +222,13 @@ export class MemoryEventQueueAdapter implements IEventQueueAdapter {
     this.options.logger?.error(`message ${job.id} of event queue channel ${job.channel} failed for good, and is a dead letter`, error);
     this.forget(job);
     if (job.seq > 0) this.journal?.dead(job.seq);
-    job.onEnd?.(false);
+    job.end(false);
     this.bury(job);
   }
 
   private bury({ channel, id, content, options, seq }: Job): void {
     const dropped = this.deadLetters(channel).add({ id, content, options, seq });
     if (dropped) this.options.logger?.warn(`event queue channel ${channel} has too many dead letters, ${dropped.id} was dropped`);
-  }
-
-  private end(job: Job, processed: boolean): void {
-    this.forget(job);
-    if (job.seq > 0) this.journal?.done(job.seq);
-    job.onEnd?.(processed);
   }
 
   private isPlaced(job: Job): boolean {
@@ -272,6 +267,7 @@ export class MemoryEventQueueAdapter implements IEventQueueAdapter {
         }
         this.forget(job);
         job.abandoned = true;
+        job.end(false);
       }
       channel.waiting = 0;
       channel.holdIfNeeded();

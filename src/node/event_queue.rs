@@ -29,7 +29,6 @@ pub fn functions() -> Vec<(&'static str, Entry)> {
         "queueFail" => fail,
         "queueRemove" => remove,
         "queueDrain" => drain,
-        "queueRetried" => retried,
         "journalOpen" => journal_open,
         "journalEntries" => journal_entries,
         "journalAppend" => journal_append,
@@ -141,11 +140,6 @@ fn remove(call: &Call) -> Reply {
 fn drain(call: &Call) -> Reply {
     let slots = queue(call)?.drain(call.u32(1)?);
     call.array(slots.into_iter().map(|slot| call.integer(slot)))
-}
-
-/// `queueRetried(queue, slot): number`
-fn retried(call: &Call) -> Reply {
-    call.integer(queue(call)?.retried(call.u32(1)?))
 }
 
 struct OpenJournal {
