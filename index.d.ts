@@ -517,7 +517,6 @@ export declare class MemoryEventQueueAdapter implements IEventQueueAdapter {
 	private readonly letters;
 	private readonly uses;
 	private readonly host;
-	private readonly listener;
 	/** What could not be written when the adapter was closed; the next close or connect takes it up. */
 	private unsaved;
 	private whenQuiet;
@@ -562,6 +561,7 @@ export declare class MemoryEventQueueAdapter implements IEventQueueAdapter {
 	private openJournal;
 	private save;
 	private closeJournal;
+	private static heard;
 	private hear;
 	private path;
 	private inTurn;
@@ -848,6 +848,7 @@ export declare class PubSubManager {
 	private forget;
 	/** Sees to it that the adapter gives us the channel's texts, once. */
 	private hear;
+	private static heard;
 	private deliver;
 	private inTurn;
 }

@@ -118,6 +118,16 @@ function unlisten(id) {
   listeners[id] = void 0;
   setImmediate(() => setImmediate(() => free.push(id))).unref();
 }
+function listenWeakly(owner, listener) {
+  const held2 = new WeakRef(owner);
+  const id = listen((subject, value, payload) => {
+    const alive = held2.deref();
+    if (alive) listener(alive, subject, value, payload);
+  });
+  collected.register(owner, id);
+  return id;
+}
+var collected = new FinalizationRegistry(unlisten);
 var NUMBERS = 3;
 var numbers = new Float64Array(binding.listen(dispatch));
 function dispatch(count2, payloads) {
@@ -162,6 +172,10 @@ var Completions = class {
         this.settle(sequence, 0, error);
       }
     });
+  }
+  /** Gives the listener up; to be called when nothing waits and nothing more will. */
+  end() {
+    unlisten(this.listener);
   }
   /** Settles a promise from JavaScript's side; nothing when it has been settled. */
   settle(sequence, value, payload) {
@@ -1430,10 +1444,14 @@ var Journal = class {
     this.changes.add([seq, times]);
   }
   /** Writes what is left, and closes the file. */
-  close() {
+  async close() {
     this.appends.flush();
     this.changes.flush();
-    return this.written.wait((sequence) => binding.journalClose(this.handle, this.written.listener, sequence));
+    try {
+      await this.written.wait((sequence) => binding.journalClose(this.handle, this.written.listener, sequence));
+    } finally {
+      this.written.end();
+    }
   }
 };
 function serialize(channel, value) {
@@ -1513,17 +1531,15 @@ function isObject(value) {
 // lib/event-queue/memory-adapter.ts
 var DEFAULT_TIMEOUT = 15e3;
 var CLOSE_TIMEOUT = 1e4;
-var MemoryEventQueueAdapter = class {
+var MemoryEventQueueAdapter = class _MemoryEventQueueAdapter {
   constructor(options = {}) {
     this.options = options;
     const { closeTimeout = CLOSE_TIMEOUT } = options;
     if (typeof closeTimeout !== "number" || !(closeTimeout >= 0)) {
       throw invalid(`closeTimeout is a number of milliseconds: ${String(closeTimeout)}`);
     }
-    const self = new WeakRef(this);
-    this.listener = listen((subject, uses) => self.deref()?.hear(subject, uses));
-    gone.register(this, this.listener);
-    const handle = binding.queueNew(this.listener);
+    const listener = listenWeakly(this, _MemoryEventQueueAdapter.heard);
+    const handle = binding.queueNew(listener);
     const adapter = this;
     this.host = {
       handle,
@@ -1544,7 +1560,6 @@ var MemoryEventQueueAdapter = class {
   letters = /* @__PURE__ */ new Map();
   uses = [];
   host;
-  listener;
   /** What could not be written when the adapter was closed; the next close or connect takes it up. */
   unsaved = {};
   whenQuiet;
@@ -1768,6 +1783,9 @@ var MemoryEventQueueAdapter = class {
       this.options.logger?.error("the journal was not closed cleanly, some messages may be processed again", error);
     }
   }
+  static heard(self, subject, uses) {
+    self.hear(subject, uses);
+  }
   hear(subject, uses) {
     if (uses === 0) return this.byNumber[subject]?.wake();
     const job = this.host.jobs[subject];
@@ -1786,7 +1804,6 @@ var MemoryEventQueueAdapter = class {
   }
 };
 var active = /* @__PURE__ */ new Set();
-var gone = new FinalizationRegistry(unlisten);
 
 // lib/event-queue/queue.ts
 var DEFAULT_TIMEOUT2 = 15e3;
@@ -2423,15 +2440,13 @@ var MemoryPubSubAdapter = class {
 // lib/pub-sub/manager.ts
 var flagsOf = (skipSelf, onlySelf, absent) => flag(skipSelf) | flag(onlySelf) << 2 | (absent ? 16 : 0);
 var flag = (value) => value === void 0 || value === null ? 0 : value ? 1 : 2;
-var PubSubManager = class {
+var PubSubManager = class _PubSubManager {
   constructor(app, options = {}) {
     this.app = app;
     this.options = options;
-    const self = new WeakRef(this);
-    const listener = listen((id, _, payload) => self.deref()?.deliver(id, payload));
+    const listener = listenWeakly(this, _PubSubManager.heard);
     const handle = binding.pubSubNew(this.publisherId, listener);
     this.handle = handle;
-    gone2.register(this, listener);
     this.handlerManager = { uniqueMessageHandlers: { get size() {
       return binding.pubSubOpenWindows(handle);
     } } };
@@ -2584,6 +2599,9 @@ var PubSubManager = class {
       throw error;
     }
   }
+  static heard(self, id, _, payload) {
+    self.deliver(id, payload);
+  }
   deliver(id, text2) {
     if (!this.open) return;
     if (id < 0) return this.app.logger?.warn(`pub/sub: a text that is no message was dropped, ${text2}`);
@@ -2604,7 +2622,6 @@ var PubSubManager = class {
   }
 };
 var connected = /* @__PURE__ */ new Set();
-var gone2 = new FinalizationRegistry(unlisten);
 function checkChannel2(channel) {
   if (typeof channel !== "string" || channel === "") throw invalid(`a channel is a string that is not empty: ${String(channel)}`);
   return channel;
@@ -2910,6 +2927,7 @@ function isTransient() {
 
 // lib/app/application.ts
 var turns = new import_node_async_hooks.AsyncLocalStorage();
+var turnsRunning = 0;
 var Application = class extends import_node_events2.EventEmitter {
   name;
   logger;
@@ -3022,11 +3040,14 @@ var Application = class extends import_node_events2.EventEmitter {
     if (this.state === "loading") this.state = "loaded";
   }
   inTurn(action) {
-    const current = turns.getStore();
-    if (current?.app === this && !current.over) return action();
-    const mine = { app: this, over: false };
-    const turn = this.turn.then(() => turns.run(mine, action)).finally(() => {
-      mine.over = true;
+    if (turns.getStore()?.app === this) return action();
+    const mine = { app: this };
+    const turn = this.turn.then(() => {
+      turnsRunning++;
+      return turns.run(mine, action);
+    }).finally(() => {
+      mine.app = void 0;
+      if (--turnsRunning === 0) turns.disable();
     });
     this.turn = turn.catch(() => void 0);
     return turn;

@@ -54,6 +54,22 @@ export function unlisten(id: number): void {
   setImmediate(() => setImmediate(() => free.push(id))).unref();
 }
 
+/**
+ * Registers a listener that does not keep `owner` from being collected, and ends with it. `listener`
+ * is a static method or a function of the module: a closure made in a method would hold the method's `this`.
+ */
+export function listenWeakly<T extends object>(owner: T, listener: (owner: T, subject: number, value: number, payload: unknown) => void): number {
+  const held = new WeakRef(owner);
+  const id = listen((subject, value, payload) => {
+    const alive = held.deref();
+    if (alive) listener(alive, subject, value, payload);
+  });
+  collected.register(owner, id);
+  return id;
+}
+
+const collected = new FinalizationRegistry<number>(unlisten);
+
 const NUMBERS = 3;
 const numbers = new Float64Array(binding.listen(dispatch));
 
@@ -121,6 +137,11 @@ export class Completions {
         this.settle(sequence, 0, error);
       }
     });
+  }
+
+  /** Gives the listener up; to be called when nothing waits and nothing more will. */
+  end(): void {
+    unlisten(this.listener);
   }
 
   /** Settles a promise from JavaScript's side; nothing when it has been settled. */

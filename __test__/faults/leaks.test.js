@@ -75,5 +75,5 @@ test('apps that were stopped leave nothing behind', async () => {
     })();
   `, { environment: { STORAGE_PATH: temporaryFolder() }, deadline: 110_000 });
   expect(await run.exit).toEqual({ code: 0, signal: null, errors: '' });
-  expect(Number(run.lines[0])).toBeLessThan(5e6);
+  expect(Number(run.lines[0])).toBeLessThan(1.5e6);
 });

@@ -12,8 +12,13 @@ import type { Plugin, PluginClass, PluginOptions } from './plugin';
 import { PluginManager } from './plugin-manager';
 import { isTransient, serving } from './worker-mode';
 
-/** The turn that the running code belongs to: a hook that calls `stop` must not wait for itself. */
-const turns = new AsyncLocalStorage<{ app: Application; over: boolean }>();
+/**
+ * The app whose turn the running code belongs to: a hook that calls `stop` must not wait for itself.
+ * On only while an app loads, starts or stops, since it makes every promise of the process slower; and the app is
+ * taken out when its turn is over, since whatever the hooks began holds on to what is stored here.
+ */
+const turns = new AsyncLocalStorage<{ app: Application | undefined }>();
+let turnsRunning = 0;
 
 /** Where an app is in its life. */
 type State = 'new' | 'loading' | 'loaded' | 'started' | 'stopping' | 'stopped';
@@ -152,11 +157,14 @@ export class Application extends EventEmitter {
   }
 
   private inTurn<T>(action: () => Promise<T>): Promise<T> {
-    const current = turns.getStore();
-    if (current?.app === this && !current.over) return action();
-    const mine = { app: this, over: false };
-    const turn = this.turn.then(() => turns.run(mine, action)).finally(() => {
-      mine.over = true;
+    if (turns.getStore()?.app === this) return action();
+    const mine: { app: Application | undefined } = { app: this };
+    const turn = this.turn.then(() => {
+      turnsRunning++;
+      return turns.run(mine, action);
+    }).finally(() => {
+      mine.app = undefined;
+      if (--turnsRunning === 0) turns.disable();
     });
     this.turn = turn.catch(() => undefined);
     return turn;

@@ -62,11 +62,15 @@ export class Journal {
   }
 
   /** Writes what is left, and closes the file. */
-  close(): Promise<void> {
+  async close(): Promise<void> {
     // Messages before what became of them.
     this.appends.flush();
     this.changes.flush();
-    return this.written.wait((sequence) => binding.journalClose(this.handle, this.written.listener, sequence));
+    try {
+      await this.written.wait((sequence) => binding.journalClose(this.handle, this.written.listener, sequence));
+    } finally {
+      this.written.end();
+    }
   }
 }
 

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import type { Logger } from '../app/logger';
 import { invalid, MortiseError } from '../errors';
-import { listen, unlisten } from '../native';
+import { listenWeakly } from '../native';
 import type { IEventQueueAdapter, QueueEventOptions, QueueMessageOptions } from './adapter';
 import { binding } from './binding';
 import { Channel, type ChannelHost } from './channel';
@@ -39,7 +39,6 @@ export class MemoryEventQueueAdapter implements IEventQueueAdapter {
   private readonly letters = new Map<string, DeadLetters>();
   private readonly uses: number[] = [];
   private readonly host: ChannelHost;
-  private readonly listener: number;
   /** What could not be written when the adapter was closed; the next close or connect takes it up. */
   private unsaved: Snapshot = {};
   private whenQuiet: (() => void) | undefined;
@@ -50,10 +49,8 @@ export class MemoryEventQueueAdapter implements IEventQueueAdapter {
     if (typeof closeTimeout !== 'number' || !(closeTimeout >= 0)) {
       throw invalid(`closeTimeout is a number of milliseconds: ${String(closeTimeout)}`);
     }
-    const self = new WeakRef(this);
-    this.listener = listen((subject, uses) => self.deref()?.hear(subject, uses));
-    gone.register(this, this.listener);
-    const handle = binding.queueNew(this.listener);
+    const listener = listenWeakly(this, MemoryEventQueueAdapter.heard);
+    const handle = binding.queueNew(listener);
     const adapter = this;
     this.host = {
       handle,
@@ -312,6 +309,10 @@ export class MemoryEventQueueAdapter implements IEventQueueAdapter {
     }
   }
 
+  private static heard(self: MemoryEventQueueAdapter, subject: number, uses: number): void {
+    self.hear(subject, uses);
+  }
+
   private hear(subject: number, uses: number): void {
     if (uses === 0) return this.byNumber[subject]?.wake();
     const job = this.host.jobs[subject];
@@ -334,4 +335,3 @@ export class MemoryEventQueueAdapter implements IEventQueueAdapter {
 
 /** Connected adapters live on even when nobody holds them. */
 const active = new Set<MemoryEventQueueAdapter>();
-const gone = new FinalizationRegistry<number>(unlisten);

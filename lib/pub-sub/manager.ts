@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Logger } from '../app/logger';
 import { invalid, MortiseError } from '../errors';
-import { Batch, type Handle, listen, unlisten } from '../native';
+import { Batch, type Handle, listenWeakly } from '../native';
 import type { IPubSubAdapter, PubSubCallback } from './adapter';
 import { binding } from './binding';
 import { delivered, publishing } from './delivery';
@@ -88,11 +88,9 @@ export class PubSubManager {
     private readonly app: Host,
     private readonly options: PubSubManagerOptions = {},
   ) {
-    const self = new WeakRef(this);
-    const listener = listen((id, _, payload) => self.deref()?.deliver(id, payload as string | undefined));
+    const listener = listenWeakly(this, PubSubManager.heard);
     const handle = binding.pubSubNew(this.publisherId, listener);
     this.handle = handle;
-    gone.register(this, listener);
     this.handlerManager = { uniqueMessageHandlers: { get size() { return binding.pubSubOpenWindows(handle); } } };
     const { adapter } = options;
     if (adapter === 'memory') this.setAdapter(new MemoryPubSubAdapter({ bus: options.bus }));
@@ -235,6 +233,10 @@ export class PubSubManager {
     }
   }
 
+  private static heard(self: PubSubManager, id: number, _: number, payload: unknown): void {
+    self.deliver(id, payload as string | undefined);
+  }
+
   private deliver(id: number, text: string | undefined): void {
     if (!this.open) return;
     if (id < 0) return this.app.logger?.warn(`pub/sub: a text that is no message was dropped, ${text}`);
@@ -259,7 +261,6 @@ export class PubSubManager {
 
 /** Managers that hear messages live on even when nobody holds them. */
 const connected = new Set<PubSubManager>();
-const gone = new FinalizationRegistry<number>(unlisten);
 
 function checkChannel(channel: string): string {
   if (typeof channel !== 'string' || channel === '') throw invalid(`a channel is a string that is not empty: ${String(channel)}`);
