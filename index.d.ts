@@ -1,5 +1,209 @@
 import { EventEmitter } from 'node:events';
 
+/** Where an app's messages go: any object with these methods, such as winston's or pino's. */
+export interface Logger {
+	trace?(message: string, details?: unknown): void;
+	debug(message: string, details?: unknown): void;
+	info(message: string, details?: unknown): void;
+	warn(message: string, details?: unknown): void;
+	error(message: string, details?: unknown): void;
+}
+/** The text without the passwords of URLs in it: `redis://user:***@host`. */
+export declare function maskSecrets(text: string): string;
+/** A value that Rust owns; JavaScript only passes it back. */
+export type Handle = {
+	readonly __handle: unique symbol;
+};
+declare class Completions {
+	private readonly convert;
+	readonly listener: number;
+	private readonly resolvers;
+	private readonly rejecters;
+	private readonly free;
+	private waiting;
+	constructor(convert?: (value: number, payload: unknown) => unknown);
+	/** The number of promises not settled yet. */
+	get size(): number;
+	/** Makes a promise; `start` is called with its sequence number at once, and when it throws the promise rejects. */
+	wait<T>(start: (sequence: number) => void): Promise<T>;
+	/** The sequence number of the promise that {@link promise} gave last. */
+	last: number;
+	/** A promise, whose number is {@link last} then. */
+	promise<T>(): Promise<T>;
+	/** Gives the listener up; to be called when nothing waits and nothing more will. */
+	end(): void;
+	/** Settles a promise from JavaScript's side; nothing when it has been settled. */
+	settle(sequence: number, value: number, payload: unknown): void;
+}
+/** What a {@link Batch} hands over: `commands, text, numbers, filled`. */
+export type BatchArguments = [
+	commands: number,
+	text: string,
+	numbers: Float64Array,
+	filled: number
+];
+declare class Batch {
+	private readonly submit;
+	private text;
+	private numbers;
+	private filled;
+	private commands;
+	private readonly handOver;
+	/** `numbers[0..filled]` holds, for each command, what {@link Batch.add} was given. */
+	constructor(submit: (...batch: BatchArguments) => void);
+	/** Adds a command: any count of numbers, then its strings, whose lengths in UTF-16 units are appended to the numbers. */
+	add(values: readonly number[], ...strings: string[]): void;
+	/** As {@link add}, for one number, the strings' count and the strings, which are in an array already. */
+	addWords(value: number, words: readonly string[]): void;
+	/** Hands over what has been gathered, without waiting for the microtask. */
+	flush(): void;
+	private reserve;
+	private count;
+}
+/** One host of several. */
+export interface RedisNode {
+	host: string;
+	/** Default 6379; of a sentinel 26379. */
+	port?: number;
+}
+/** How a connection to Redis (or Valkey) is encrypted. */
+export interface RedisTls {
+	/** Certificates of the authority, PEM. Default: the system's. */
+	ca?: string;
+	/** This client's certificate and its key, PEM. */
+	cert?: string;
+	key?: string;
+	/** `false` accepts any certificate. Default true. */
+	rejectUnauthorized?: boolean;
+}
+/**
+ * Where a Redis (or Valkey) server is and how to talk to it. Times are milliseconds. What is given
+ * beside `url` overrides it. Services whose options are equal share one connection in a process.
+ */
+export interface RedisOptions {
+	/**
+	 * `redis://[[user]:password@]host[:port][/database]`, `rediss://…` with TLS,
+	 * `redis+unix:///path?db=1`, `redis+sentinel://host,host/name[/database]`,
+	 * `redis+cluster://host,host`. `valkey` may stand for `redis`; `?protocol=2` keeps to RESP2.
+	 */
+	url?: string;
+	/** Default `127.0.0.1`. */
+	host?: string;
+	/** Default 6379. */
+	port?: number;
+	/** A Unix socket. */
+	path?: string;
+	username?: string;
+	password?: string;
+	/** The database's number. Default 0. */
+	database?: number;
+	/** As {@link database}. */
+	db?: number;
+	/** Default: as the URL says. */
+	tls?: boolean | RedisTls;
+	/** The sentinels that know where the master is. */
+	sentinels?: RedisNode[];
+	/** What the sentinels call the master. */
+	masterName?: string;
+	sentinelUsername?: string;
+	sentinelPassword?: string;
+	/** Some nodes of a cluster. */
+	cluster?: RedisNode[];
+	/** The protocol: 3 (default), which falls back to 2 where the server does not know it, or 2. */
+	protocol?: 2 | 3;
+	/** How long a command may take, waiting for the connection included. Default 5000. */
+	commandTimeout?: number;
+	/** How long connecting may take. Default 10000. */
+	connectTimeout?: number;
+	/** How long after the server was lost commands wait for it, before they fail at once. Default 1000. */
+	reconnectGrace?: number;
+	/** How often the server is asked for a sign of life. Default 2000. */
+	heartbeat?: number;
+	/** How long that may take before the connection counts as dead. Default 3000. */
+	heartbeatTimeout?: number;
+	/** As node-redis has it: `host`, `port`, `path`, `tls`, `connectTimeout`. */
+	socket?: {
+		host?: string;
+		port?: number;
+		path?: string;
+		tls?: boolean | RedisTls;
+		connectTimeout?: number;
+	};
+}
+/** Whether a server can be reached. */
+export interface RedisHealth {
+	/** The server's URL, secrets masked. */
+	server: string;
+	/** `away`: connecting goes on, and commands fail at once meanwhile. */
+	state: "connecting" | "ready" | "away" | "closed";
+	/** Why it is away. */
+	reason?: string;
+	/** How long the state has lasted, in milliseconds. */
+	since: number;
+	/** The server's version, where it tells. */
+	version?: string;
+	/** 3 on RESP3, 2 on RESP2. */
+	protocol?: 2 | 3;
+	/** The server's `maxmemory-policy`, where it tells. */
+	evictionPolicy?: string;
+}
+/** A reply: integers as numbers, nil as null, maps as lists of keys and values in turn. */
+export type RedisReply = string | number | null | RedisReply[];
+/**
+ * A connection to Redis or Valkey: one server, the master behind sentinels, or a cluster. It connects
+ * by itself, and again for as long as it is open; several with equal options share one connection of
+ * the process. The commands of one turn of the event loop go out together.
+ *
+ * Events: `ready` and `away`, each with a {@link RedisHealth}, once for each change.
+ */
+export declare class RedisConnection extends EventEmitter {
+	protected handle: Handle | undefined;
+	private readonly options;
+	private state;
+	protected readonly replies: Completions;
+	protected batch: Batch;
+	/** Throws a `TypeError` that names the option when the options are wrong; connects with the first command. */
+	constructor(options?: string | RedisOptions, logger?: Logger);
+	/** Where a line for the log goes, one for each change. */
+	onLine: ((level: "debug" | "info" | "warn", text: string) => void) | undefined;
+	/** The server's URL, secrets masked. */
+	get server(): string;
+	/**
+	 * Sends a command: its name and its arguments. Commands keep their order.
+	 *
+	 * Rejects with `E_REDIS` when the server refuses it, with `E_UNAVAILABLE` while the server is away or
+	 * when it was lost before its reply came, and with `E_TIMEOUT` when it does not reply in time; in the
+	 * last two cases the command may have been carried out.
+	 */
+	command<T extends RedisReply = any>(...words: (string | number)[]): Promise<T>;
+	/** As {@link command}, for words that are strings for sure. */
+	send<T = any>(words: readonly string[]): Promise<T>;
+	/** One of the operations that take more than a command; it begins after all that was sent before. */
+	operate<T = any>(operation: number, words: string[]): Promise<T>;
+	/** Begins to connect, without waiting for it. */
+	open(): Handle;
+	/** Opens the connection in Rust. */
+	protected makeHandle(options: string, listener: number): Handle;
+	/** How the connection is. */
+	health(): RedisHealth;
+	/**
+	 * Closes it, after what was sent before. The next command opens it again. The connection itself ends
+	 * when nobody else in the process uses it.
+	 */
+	close(): void;
+	protected newBatch(): Batch;
+	private static heard;
+	private changed;
+	/** Before the event is. */
+	protected becameReady(_: RedisHealth): void;
+}
+/** One user's hold on a shared connection. */
+export interface ConnectionUse<C extends RedisConnection = RedisConnection> {
+	/** The connection, held from now on. */
+	connection(): C;
+	/** Holds it no longer; the last one closes it. */
+	release(): void;
+}
 /** Milliseconds. */
 export type Milliseconds = number;
 /** A cache store, as cache-manager 5 defines it. Times are milliseconds. */
@@ -21,8 +225,99 @@ export interface Store {
 }
 /** Makes a store from its configuration: the settings of the store type, and those of the cache over them. */
 export type StoreFactory<S extends Store = Store> = (config?: any) => S | Promise<S>;
+/** Options of a Redis store, beside those of the connection. */
+export interface RedisStoreOptions extends RedisOptions {
+	/** Time to live of entries set without one, in milliseconds; 0 (default): they stay. */
+	ttl?: Milliseconds;
+	/** Which values may be stored. Default: all but `undefined` and `null`. */
+	isCacheable?: (value: unknown) => boolean;
+	/**
+	 * What all the keys of this store begin with: `reset` deletes those only. Without it `reset` empties
+	 * the database, as cache-manager's own stores do. Caches of our manager are always reset by their prefix.
+	 */
+	keyPrefix?: string;
+	/** Told when the server goes away and comes back. */
+	logger?: Logger;
+}
+/**
+ * A cache store on Redis, with the interface of cache-manager 5. Values are JSON text, as
+ * `JSON.stringify` gives it, under the keys themselves.
+ *
+ * While the server is away reads find nothing, and writes reject with `E_UNAVAILABLE`.
+ */
+export declare class RedisStore implements Store {
+	readonly name: string;
+	readonly isCacheable: (value: unknown) => boolean;
+	private readonly defaultTtl;
+	private readonly keyPrefix;
+	protected readonly use: ConnectionUse;
+	/** Whether nodes load under leases, which a change of their key must end. */
+	guardsLoads: boolean;
+	/** Throws a `TypeError` for wrong options. Connects in the background. */
+	constructor(options?: RedisStoreOptions, kind?: "plain" | "tiered");
+	/** The connection, shared with whoever uses the same server. */
+	get client(): RedisConnection;
+	get<T = any>(key: string): Promise<T | undefined>;
+	set(key: string, value: unknown, ttl?: Milliseconds): Promise<void>;
+	del(key: string): Promise<void>;
+	mget(...keys: string[]): Promise<unknown[]>;
+	mset(entries: [
+		string,
+		unknown
+	][], ttl?: Milliseconds): Promise<void>;
+	mdel(...keys: string[]): Promise<void>;
+	/** All keys of the database that fit the glob pattern. Rejects with `E_UNAVAILABLE` while the server is away. */
+	keys(pattern?: string): Promise<string[]>;
+	/** Milliseconds left; -1 without expiry, -2 when absent. */
+	ttl(key: string): Promise<number>;
+	/** See {@link RedisStoreOptions.keyPrefix}. */
+	reset(): Promise<void>;
+	/** Deletes the keys that begin with `prefix`, without blocking the server. */
+	resetPrefix(prefix: string): Promise<void>;
+	/** Changes the value at `key` atomically: `change` is called again when another node was faster. */
+	edit(key: string, change: (value: unknown) => unknown): Promise<void>;
+	/** As {@link get}, past any near cache, and rejecting while the server is away. */
+	read(key: string): Promise<unknown>;
+	/** Adds to a number, which lives for `ttl` milliseconds from its first addition; gives the sum. */
+	count(key: string, add: number, ttl?: Milliseconds): Promise<number>;
+	/** Takes the lease `key` for `owner`; false when it is another's. */
+	lease(key: string, owner: string, ttl: Milliseconds): Promise<boolean>;
+	/** Puts the end of a lease off; false when it is not the owner's any more. */
+	renew(key: string, owner: string, ttl: Milliseconds): Promise<boolean>;
+	/** Gives a lease back, if it is still the owner's. */
+	release(key: string, owner: string): Promise<void>;
+	/** As {@link set}, if `owner` still has the lease to load `key`; it is given back then. */
+	setUnderLease(key: string, lease: string, value: unknown, ttl: Milliseconds | undefined, owner: string): Promise<boolean>;
+	/** Gives the connection up; the next call takes it again. */
+	close(): void;
+	/** What other nodes are loading for these keys is older than the change that follows. */
+	private endLoads;
+	/** Surrounds a change of `keys`. */
+	protected write(keys: readonly string[], change: () => Promise<unknown>): Promise<void>;
+	/** Surrounds a change of unknown keys. */
+	protected writeAll(change: () => Promise<unknown>): Promise<void>;
+	private setCommand;
+	private serialize;
+}
+/** Options of how `wrap` loads. Times are milliseconds. */
+export interface LoadOptions {
+	/**
+	 * `'process'` (default): one loader a process, however many wait. `'cluster'`: one among all nodes,
+	 * by a lease on Redis; when Redis is away, or the lease is lost, each process loads by itself. On
+	 * stores other than Redis as `'process'`.
+	 */
+	singleFlight?: "process" | "cluster";
+	/** For so long after an entry has lapsed it is still given, while a loader renews it. Default 0. */
+	staleWhileRevalidate?: Milliseconds;
+	/** For so long after an entry has lapsed it is given when its loader fails. Default 0. */
+	grace?: Milliseconds;
+	/** A loader that takes longer goes on in the background, when a lapsed entry can be given meanwhile. Default: none. */
+	softTimeout?: Milliseconds;
+	/** A loader that takes longer goes on, but whoever waits is told `E_LOADER_TIMEOUT`. Default: none. */
+	hardTimeout?: Milliseconds;
+}
 /** Options that concern the cache in front of a store. */
-export interface BasicCacheOptions {
+export interface BasicCacheOptions extends LoadOptions {
 	/**
 	 * Milliseconds: a `wrap` that finds less than this left to live answers with what it has, and
 	 * refreshes the entry in the background. Default 0: off.
@@ -38,6 +333,7 @@ export interface StoreErrorEvent {
 	operation: "get" | "set";
 	data?: unknown;
 }
+export type Lifetime<T> = Milliseconds | ((value: T) => Milliseconds | undefined) | undefined;
 /**
  * A store with `wrap`, for full keys: the object that cache-manager 5 calls a cache. It is what
  * `cache.store` is, for code that reaches in; `store` is the engine.
@@ -49,13 +345,29 @@ export declare class BasicCache<S extends Store = Store> {
 	readonly refreshThreshold: Milliseconds;
 	private readonly events;
 	private readonly flights;
-	constructor(store: S, options?: BasicCacheOptions);
+	private readonly policy;
+	private readonly stale;
+	constructor(store: S, options?: BasicCacheOptions & {
+		max?: number;
+		ttl?: Milliseconds;
+	});
+	/** Whether more than the entries themselves has to be kept in step with a change. */
+	get keepsMore(): boolean;
 	/** Puts the store itself in place of the one that waits for it. */
 	become(store: S): void;
 	get<T = any>(key: string): Promise<T | undefined>;
 	set(key: string, value: unknown, ttl?: Milliseconds): Promise<void>;
 	del(key: string): Promise<void>;
 	reset(): Promise<void>;
+	mset(entries: [
+		string,
+		unknown
+	][], ttl?: Milliseconds): Promise<void>;
+	mdel(...keys: string[]): Promise<void>;
+	/** Changes a value atomically among all nodes; `undefined` where the store cannot do that by itself. */
+	edit(key: string, change: (value: unknown) => unknown): Promise<void> | undefined;
+	/** Deletes the keys that begin with `prefix`, where the store can do so by itself; false where it cannot. */
+	resetPrefix(prefix: string): Promise<boolean>;
 	/** Listens to failures of the store that a call of `wrap` got over; `listener({ error, key, operation })`. */
 	on(event: "error", listener: (event: StoreErrorEvent) => void): this;
 	removeListener(event: "error", listener: (event: StoreErrorEvent) => void): this;
@@ -63,14 +375,17 @@ export declare class BasicCache<S extends Store = Store> {
 	 * The value at `key`; when there is none, what `fn` gives, which is stored. `fn` runs once,
 	 * however many wait for the key. Its error reaches all of them, and nothing is stored.
 	 */
-	wrap<T>(key: string, fn: () => T | Promise<T>, ttl?: Milliseconds | ((value: T) => Milliseconds | undefined), refreshThreshold?: Milliseconds): Promise<T>;
+	wrap<T>(key: string, fn: () => T | Promise<T>, ttl?: Milliseconds | ((value: T) => Milliseconds | undefined), refreshThreshold?: Milliseconds, options?: LoadOptions): Promise<T>;
 	/** The miss of {@link wrap}: joins the loader that is running for the key, or starts one. */
-	load<T>(key: string, fn: () => T | Promise<T>, ttl?: Milliseconds | ((value: T) => Milliseconds | undefined)): Promise<T>;
+	load<T>(key: string, fn: () => T | Promise<T>, ttl?: Lifetime<T>, options?: LoadOptions): Promise<T>;
 	/**
 	 * As {@link load}, storing only what `isCacheable` accepts. What was loaded while the key was
 	 * set, deleted or reset is not stored: it may be older than the change.
 	 */
-	loadIf<T>(key: string, fn: () => T | Promise<T>, ttl: Milliseconds | ((value: T) => Milliseconds | undefined) | undefined, isCacheable: (value: T) => boolean | Promise<boolean>): Promise<T>;
+	loadIf<T>(key: string, fn: () => T | Promise<T>, ttl: Lifetime<T>, isCacheable: (value: T) => boolean | Promise<boolean>, options?: LoadOptions): Promise<T>;
+	private start;
+	/** What a caller gets of a flight: what is loaded, or within the policy's bounds what has lapsed. */
+	private answer;
 	/** Refreshes the entry in the background when it has less than `threshold` left. */
 	refreshIfDue<T>(key: string, value: T, fn: () => T | Promise<T>, ttl: Milliseconds | ((value: T) => Milliseconds | undefined) | undefined, threshold: Milliseconds): Promise<void>;
 	/** Whether any loader is running. */
@@ -79,15 +394,14 @@ export declare class BasicCache<S extends Store = Store> {
 	outdate(key: string): void;
 	/** As {@link outdate}, for every key. */
 	outdateAll(): void;
+	/** Changes of keys end the loads of other nodes as well. */
+	private guardLoads;
 	private readonly canStore;
 	private fill;
 	private tryGet;
-	private report;
+	/** Tells the listeners of the `error` event. */
+	report(event: StoreErrorEvent): void;
 }
-/** A value that Rust owns; JavaScript only passes it back. */
-export type Handle = {
-	readonly __handle: unique symbol;
-};
 /**
  * Sets that answer "perhaps" or "no", by key. Before {@link reserve}, `exists` is false and adding
  * does nothing.
@@ -95,7 +409,7 @@ export type Handle = {
 export interface BloomFilter {
 	/**
 	 * Makes the filter at `key`, which wrongly claims a value at `errorRate` (above 0, below 1) once
-	 * it holds `capacity` values. In memory it starts anew when it is there already.
+	 * it holds `capacity` values. One that is there already starts anew in memory, and is kept on Redis.
 	 */
 	reserve(key: string, errorRate: number, capacity: number): Promise<void>;
 	add(key: string, value: string): Promise<void>;
@@ -115,6 +429,21 @@ export declare class MemoryBloomFilter implements BloomFilter {
 	exists(key: string, value: string): Promise<boolean>;
 	private key;
 }
+/**
+ * Filters on Redis, by the server's Bloom module where it has one, else in bits of ours. A filter that is
+ * there already is kept by `reserve`.
+ */
+export declare class RedisBloomFilter implements BloomFilter {
+	private readonly store;
+	private readonly prefix;
+	/** `prefix` with its `:`. */
+	constructor(store: RedisStore, prefix: string);
+	reserve(key: string, errorRate: number, capacity: number): Promise<void>;
+	add(key: string, value: string): Promise<void>;
+	mAdd(key: string, values: string[]): Promise<void>;
+	exists(key: string, value: string): Promise<boolean>;
+	private run;
+}
 /** Options of {@link Cache.wrapWithCondition}. */
 export interface WrapConditions<T> {
 	/** `false`: neither look into the cache nor store. Default true. */
@@ -123,6 +452,22 @@ export interface WrapConditions<T> {
 	isCacheable?: (value: T) => boolean | Promise<boolean>;
 	/** Milliseconds to live, or a function of the result that gives them. */
 	ttl?: Milliseconds | ((value: T) => Milliseconds | undefined);
+}
+/** What a change can be tied to: Sequelize's transactions, and whatever has this of them. */
+export interface CacheTransaction {
+	afterCommit(fn: () => unknown): unknown;
+	/** `'commit'` or `'rollback'`, when it is over. */
+	finished?: string;
+}
+/** Options of a change. */
+export interface ChangeOptions {
+	/** The change is made after its commit, and never after a rollback. */
+	transaction?: CacheTransaction | null;
+}
+/** Options of {@link Cache.set}. */
+export interface SetOptions extends ChangeOptions {
+	/** Milliseconds to live. */
+	ttl?: Milliseconds;
 }
 /**
  * A cache: a name, a prefix for its keys, and a store.
@@ -149,17 +494,21 @@ export declare class Cache {
 	 * Stores a value. `ttl` in milliseconds: absent: the store's default, else none; 0: none;
 	 * negative: it has lapsed already.
 	 *
-	 * Rejects with `E_NOT_CACHEABLE` for a value that the store does not take, and with a
+	 * With a `transaction` (anything with `afterCommit(fn)`, such as Sequelize's) the value is stored
+	 * after its commit, and never after a rollback; the promise resolves at once.
+	 *
+	 * Rejects with `E_NOT_CACHEABLE` for a value that the store does not take, with
+	 * `E_NOT_SERIALIZABLE` for one that JSON cannot hold where the store writes JSON, and with a
 	 * `TypeError` for a key that is not a string or a ttl that is not a number.
 	 */
-	set(key: string, value: unknown, ttl?: Milliseconds): Promise<void>;
+	set(key: string, value: unknown, ttl?: Milliseconds | SetOptions, options?: ChangeOptions): Promise<void>;
 	/**
 	 * The value at `key`, `undefined` when there is none. The memory store gives the same object to
 	 * every caller.
 	 */
 	get<T = any>(key: string): Promise<T | undefined>;
-	/** Deletes a key; nothing when it is absent. */
-	del(key: string): Promise<void>;
+	/** Deletes a key; nothing when it is absent. With a `transaction`: as for {@link set}. */
+	del(key: string, options?: ChangeOptions): Promise<void>;
 	/** Stores several values at once; `ttl` as for {@link set}. */
 	mset(entries: [
 		string,
@@ -178,9 +527,9 @@ export declare class Cache {
 	/**
 	 * The value at `key`; when there is none, what `fn` gives, which is stored with `ttl` (or a
 	 * function of the value that gives it). `fn` runs once, however many wait for the key in this
-	 * process; its error reaches all of them, and nothing is stored.
+	 * process; its error reaches all of them, and nothing is stored. `options` go over the cache's own.
 	 */
-	wrap<T>(key: string, fn: () => T | Promise<T>, ttl?: Milliseconds | ((value: T) => Milliseconds | undefined)): Promise<T>;
+	wrap<T>(key: string, fn: () => T | Promise<T>, ttl?: Milliseconds | ((value: T) => Milliseconds | undefined), options?: LoadOptions): Promise<T>;
 	/**
 	 * As {@link wrap}, with conditions. A result is stored when `isCacheable` says so, by default
 	 * when it is truthy; what is stored is a hit whatever it is.
@@ -194,6 +543,8 @@ export declare class Cache {
 	delValueInObject(key: string, objectKey: string): Promise<void>;
 	/** Changes the object at `key`: at once in memory; elsewhere after this process's earlier changes. */
 	private edit;
+	/** Makes the change when the transaction has been committed; then a failure is nobody's to catch but the listeners'. */
+	private afterCommit;
 	private fullKeys;
 }
 /** A set of numbers by key, each counted up and down atomically. */
@@ -219,6 +570,17 @@ export declare class MemoryCounter implements Counter {
 	incrby(key: string, value: number, ttl?: Milliseconds): Promise<number>;
 	reset(key: string): Promise<void>;
 	private add;
+}
+/** Counters on Redis, one script each: atomic among all nodes. */
+export declare class RedisCounter implements Counter {
+	private readonly store;
+	private readonly key;
+	/** `key` gives the full key. */
+	constructor(store: RedisStore, key: (key: string) => string);
+	get(key: string): Promise<number>;
+	incr(key: string, ttl?: Milliseconds): Promise<number>;
+	incrby(key: string, value: number, ttl?: Milliseconds): Promise<number>;
+	reset(key: string): Promise<void>;
 }
 /** Counters on any store, each increment under a lock. */
 export declare class LockCounter implements Counter {
@@ -322,7 +684,10 @@ export declare class MemoryStore {
 }
 /** A type of store: where its stores come from, and the settings that all of them share. */
 export interface StoreOptions extends MemoryStoreOptions, BasicCacheOptions {
-	/** `'memory'`, or a cache-manager 5 factory: `(config) => Store | Promise<Store>`. */
+	/**
+	 * `'memory'`; `'redis'` and `'tiered'`, with the options of the connection and of the store beside it; or
+	 * a cache-manager 5 factory: `(config) => Store | Promise<Store>`.
+	 */
 	store?: "memory" | "redis" | "tiered" | StoreFactory<any>;
 	/** Called with each store of the type by {@link CacheManager.close}. */
 	close?: (store: any) => Promise<void> | void;
@@ -332,10 +697,12 @@ export interface StoreOptions extends MemoryStoreOptions, BasicCacheOptions {
 export interface CacheManagerOptions {
 	/** The type of the caches that name none. Default `'memory'`. */
 	defaultStore?: string;
-	/** Store types by name, laid over the built-in ones: `memory` (`max` 2000). */
+	/** Store types by name, laid over the built-in ones: `memory` (`max` 2000), `redis` and `tiered` (`url`, …). */
 	stores?: Record<string, StoreOptions>;
 	/** In front of every cache's prefix, joined by `:`. Default none; the app's name under `createApp`. */
 	prefix?: string;
+	/** Told when a server goes away and comes back. */
+	logger?: Logger;
 }
 /** Options of {@link CacheManager.createCache}. Further ones are the store's. */
 export interface CreateCacheOptions extends MemoryStoreOptions, BasicCacheOptions {
@@ -363,6 +730,7 @@ export declare class CacheManager {
 	private readonly making;
 	private readonly opened;
 	private readonly filters;
+	private readonly logger;
 	constructor(options?: CacheManagerOptions);
 	/** Adds a store type, or replaces it for the caches made from now on. */
 	registerStore(options: {
@@ -385,11 +753,13 @@ export declare class CacheManager {
 	getCache(name: string): Cache;
 	/** Empties every cache and every bloom filter in memory. */
 	flushAll(): Promise<void>;
-	/** Calls the stores' `close`. May be repeated; memory caches keep working. */
+	/** Calls the stores' `close`. May be repeated; memory caches keep working, those on Redis connect again when they are used. */
 	close(): Promise<void>;
+	/** How the connections of this manager's caches are, one entry a server and kind of store. */
+	health(): RedisHealth[];
 	/**
-	 * Bloom filters on a store type. Rejects with `E_STORE_UNAVAILABLE` where it has none
-	 * (`BloomFilter store [x] is not supported`).
+	 * Bloom filters on a store type: in memory, or on Redis, by the server's Bloom module where it has
+	 * one. Rejects with `E_STORE_UNAVAILABLE` on other stores (`BloomFilter store [x] is not supported`).
 	 */
 	createBloomFilter(options?: {
 		store?: string;
@@ -397,8 +767,8 @@ export declare class CacheManager {
 		[setting: string]: any;
 	}): Promise<BloomFilter>;
 	/**
-	 * Counters on a store type. On stores other than memory each increment is made under a lock of
-	 * `lockManager`; without one it rejects with `E_STORE_UNAVAILABLE`
+	 * Counters on a store type. Memory and Redis count atomically by themselves. On other stores each
+	 * increment is made under a lock of `lockManager`; without one it rejects with `E_STORE_UNAVAILABLE`
 	 * (`Counter store [x] is not supported`).
 	 */
 	createCounter(options: {
@@ -412,6 +782,92 @@ export declare class CacheManager {
 	private keep;
 	private fullPrefix;
 }
+/** A text found in the near cache, with what tells whether it is still the newest. */
+export interface Found {
+	text: string;
+	/** Milliseconds. */
+	left: number;
+	bucket: number;
+	version: number;
+	epoch: number;
+}
+declare class TieredConnection extends RedisConnection {
+	private readonly maxBytes;
+	private numbers;
+	private counts;
+	private fills;
+	private readonly found;
+	private told;
+	constructor(options: RedisOptions | undefined, maxBytes?: number);
+	protected makeHandle(options: string, listener: number): Handle;
+	/** Looks into the near cache. The object is good until the next call. */
+	look(key: string): Found | undefined;
+	/** Whether nothing that concerns the bucket has changed since. */
+	isCurrent(bucket: number, version: number, epoch: number): boolean;
+	/** Reads a key from the server, and keeps what is found. After all that was sent before. */
+	fill(key: string): Promise<string | null>;
+	send<T = any>(words: readonly string[]): Promise<T>;
+	operate<T = any>(operation: number, words: string[]): Promise<T>;
+	close(): void;
+	/** This process changes the key, or has done so. */
+	invalidate(key: string): void;
+	/** Everything may have changed. */
+	flush(): void;
+	/** Whether the server tells of changes. Without that the near cache stays empty. */
+	get tracking(): boolean;
+	/** What the near cache holds; `bytes` counts keys, texts and what goes with them. */
+	size(): {
+		entries: number;
+		bytes: number;
+	};
+	protected becameReady(): void;
+}
+/** Options of a tiered store, beside those of a Redis store. */
+export interface TieredStoreOptions extends RedisStoreOptions {
+	/**
+	 * Whether `get` gives the same object to every caller, as the memory store does, until the entry
+	 * changes. Default false: each call gives an object of its own.
+	 */
+	reference?: boolean;
+	/**
+	 * The most bytes that the near cache holds, of keys and texts, off JavaScript's heap. Default 64 MiB.
+	 * All caches and worker threads of the process share one near cache a server: that of whoever came first.
+	 */
+	maxBytes?: number;
+}
+/**
+ * A Redis store with a near cache in the process, which the server keeps coherent: it tells of each
+ * change of a key that was read (`CLIENT TRACKING`). On a server that cannot, it works as a plain
+ * Redis store, and says so in the log.
+ */
+export declare class TieredStore extends RedisStore {
+	readonly name = "tiered";
+	private readonly reference;
+	/** Values that were parsed: those used lately, and those used before them. */
+	private young;
+	private old;
+	private units;
+	constructor(options?: TieredStoreOptions);
+	get client(): TieredConnection;
+	get<T = any>(key: string): Promise<T | undefined>;
+	mget(...keys: string[]): Promise<unknown[]>;
+	/** The value when it is at hand; `undefined` when the server has to be asked. */
+	near(key: string): unknown;
+	close(): void;
+	protected write(keys: readonly string[], change: () => Promise<unknown>): Promise<void>;
+	protected writeAll(change: () => Promise<unknown>): Promise<void>;
+	private look;
+	private keep;
+}
+/**
+ * A factory for cache-manager 5, and for whatever takes its factories: `caching(redisStore, { url, ttl })`, or
+ * a store type `{ store: redisStore, close: (store) => store.close(), url }` of `@nocobase/cache`.
+ *
+ * Give `keyPrefix` where the database is not this store's alone: `reset` empties the database without it.
+ */
+export declare function redisStore(options?: RedisStoreOptions): Promise<RedisStore>;
+/** As {@link redisStore}, with a near cache in the process that the server keeps coherent. */
+export declare function tieredStore(options?: TieredStoreOptions): Promise<TieredStore>;
 /** How a message was published. Further fields come back in `queueOptions`. */
 export interface QueueMessageOptions {
 	/** Milliseconds until the handler's `signal` aborts. Default 15000; `Infinity`: never. */
@@ -482,16 +938,6 @@ export declare class DeadLetters {
 	drop(id?: string): number;
 	private remove;
 }
-/** Where an app's messages go: any object with these methods, such as winston's or pino's. */
-export interface Logger {
-	trace?(message: string, details?: unknown): void;
-	debug(message: string, details?: unknown): void;
-	info(message: string, details?: unknown): void;
-	warn(message: string, details?: unknown): void;
-	error(message: string, details?: unknown): void;
-}
-/** The text without the passwords of URLs in it: `redis://user:***@host`. */
-export declare function maskSecrets(text: string): string;
 /** Options of {@link MemoryEventQueueAdapter}. */
 export interface MemoryEventQueueOptions {
 	/** The app whose folder is used. Default `'main'`. */
@@ -960,7 +1406,7 @@ export interface AppOptions {
 	/** Default: quiet below `warn`, to stderr. */
 	logger?: Logger;
 	/** URL or options of the Redis server for every service that runs on Redis and names none. */
-	redis?: string | Record<string, unknown>;
+	redis?: string | RedisOptions;
 	cacheManager?: CacheManagerOptions;
 	pubSubManager?: PubSubManagerOptions;
 	syncMessageManager?: SyncMessageManagerOptions;

@@ -41,22 +41,45 @@ __export(index_exports, {
   Plugin: () => Plugin,
   PluginManager: () => PluginManager,
   PubSubManager: () => PubSubManager,
+  RedisBloomFilter: () => RedisBloomFilter,
+  RedisConnection: () => RedisConnection,
+  RedisCounter: () => RedisCounter,
+  RedisStore: () => RedisStore,
   SyncMessageManager: () => SyncMessageManager,
+  TieredStore: () => TieredStore,
   WorkerIdAllocator: () => WorkerIdAllocator,
   createApp: () => createApp,
   install: () => install,
   isTransient: () => isTransient,
   maskSecrets: () => maskSecrets,
-  serving: () => serving
+  redisStore: () => redisStore,
+  serving: () => serving,
+  tieredStore: () => tieredStore
 });
 module.exports = __toCommonJS(index_exports);
 
 // lib/app/application.ts
 var import_node_async_hooks = require("node:async_hooks");
-var import_node_events2 = require("node:events");
+var import_node_events3 = require("node:events");
 
 // lib/cache/basic-cache.ts
-var import_node_events = require("node:events");
+var import_node_events2 = require("node:events");
+
+// lib/cache/lease-key.ts
+function beside(prefix, key) {
+  if (hasTag(key)) return prefix + key;
+  return key.includes("}") ? void 0 : `${prefix}{${key}}`;
+}
+function hasTag(key) {
+  const open4 = key.indexOf("{");
+  return open4 >= 0 && key.indexOf("}", open4 + 1) > open4 + 1;
+}
+function leaseKey(key) {
+  return beside("mortise:load:", key);
+}
+
+// lib/cache/loading.ts
+var import_node_crypto = require("node:crypto");
 
 // lib/errors.ts
 var MortiseError = class extends Error {
@@ -87,6 +110,9 @@ var LockAbortError = class extends Error {
     this.code = options?.code ?? "E_LOCK_ABORTED";
   }
 };
+
+// lib/redis/connection.ts
+var import_node_events = require("node:events");
 
 // lib/native.ts
 var import_node_path = require("node:path");
@@ -147,6 +173,12 @@ function hold() {
 function release() {
   if (--held === 0) binding.keepAlive(false);
 }
+var newResolve;
+var newReject;
+var executor = (resolve, reject) => {
+  newResolve = resolve;
+  newReject = reject;
+};
 var Completions = class {
   constructor(convert = () => void 0) {
     this.convert = convert;
@@ -154,24 +186,37 @@ var Completions = class {
   }
   convert;
   listener;
-  waiting = /* @__PURE__ */ new Map();
-  next = 0;
+  resolvers = [];
+  rejecters = [];
+  free = [];
+  waiting = 0;
   /** The number of promises not settled yet. */
   get size() {
-    return this.waiting.size;
+    return this.waiting;
   }
   /** Makes a promise; `start` is called with its sequence number at once, and when it throws the promise rejects. */
   wait(start) {
-    const sequence = this.next++;
-    return new Promise((resolve, reject) => {
-      this.waiting.set(sequence, { resolve, reject });
-      hold();
-      try {
-        start(sequence);
-      } catch (error) {
-        this.settle(sequence, 0, error);
-      }
-    });
+    const promise = this.promise();
+    const sequence = this.last;
+    try {
+      start(sequence);
+    } catch (error) {
+      this.settle(sequence, 0, error);
+    }
+    return promise;
+  }
+  /** The sequence number of the promise that {@link promise} gave last. */
+  last = 0;
+  /** A promise, whose number is {@link last} then. */
+  promise() {
+    const promise = new Promise(executor);
+    const sequence = this.free.pop() ?? this.resolvers.length;
+    this.resolvers[sequence] = newResolve;
+    this.rejecters[sequence] = newReject;
+    this.last = sequence;
+    this.waiting++;
+    hold();
+    return promise;
   }
   /** Gives the listener up; to be called when nothing waits and nothing more will. */
   end() {
@@ -179,16 +224,22 @@ var Completions = class {
   }
   /** Settles a promise from JavaScript's side; nothing when it has been settled. */
   settle(sequence, value, payload) {
-    const waiting = this.waiting.get(sequence);
-    if (!waiting) return;
-    this.waiting.delete(sequence);
+    const resolve = this.resolvers[sequence];
+    if (resolve === void 0) return;
+    const reject = this.rejecters[sequence];
+    this.resolvers[sequence] = this.rejecters[sequence] = void 0;
+    this.free.push(sequence);
+    this.waiting--;
     release();
-    if (Object.prototype.toString.call(payload) === "[object Error]") waiting.reject(payload);
-    else waiting.resolve(this.convert(value, payload));
+    if (isError(payload)) reject(payload);
+    else resolve(this.convert(value, payload));
   }
 };
+function isError(value) {
+  return typeof value === "object" && value !== null && Object.prototype.toString.call(value) === "[object Error]";
+}
 var Batch = class {
-  /** `submit(commands, text, numbers, filled)`: `numbers[0..filled]` holds, for each command, what {@link Batch.add} was given. */
+  /** `numbers[0..filled]` holds, for each command, what {@link Batch.add} was given. */
   constructor(submit) {
     this.submit = submit;
   }
@@ -197,20 +248,32 @@ var Batch = class {
   numbers = new Float64Array(64);
   filled = 0;
   commands = 0;
+  handOver = () => this.flush();
   /** Adds a command: any count of numbers, then its strings, whose lengths in UTF-16 units are appended to the numbers. */
   add(values, ...strings) {
-    const needed = this.filled + values.length + strings.length;
-    if (needed > this.numbers.length) {
-      const larger = new Float64Array(needed * 2);
-      larger.set(this.numbers);
-      this.numbers = larger;
-    }
+    this.reserve(values.length + strings.length);
     for (const value of values) this.numbers[this.filled++] = value;
     for (const string of strings) {
       this.numbers[this.filled++] = string.length;
       this.text += string;
     }
-    if (this.commands++ === 0) queueMicrotask(() => this.flush());
+    this.count();
+  }
+  /** As {@link add}, for one number, the strings' count and the strings, which are in an array already. */
+  addWords(value, words) {
+    const { length } = words;
+    this.reserve(length + 2);
+    const { numbers: numbers2 } = this;
+    let at = this.filled;
+    numbers2[at++] = value;
+    numbers2[at++] = length;
+    for (let i = 0; i < length; i++) {
+      const word = words[i];
+      numbers2[at++] = word.length;
+      this.text += word;
+    }
+    this.filled = at;
+    this.count();
   }
   /** Hands over what has been gathered, without waiting for the microtask. */
   flush() {
@@ -221,7 +284,210 @@ var Batch = class {
     this.filled = 0;
     this.submit(commands, text2, numbers2, filled);
   }
+  reserve(numbers2) {
+    const needed = this.filled + numbers2;
+    if (needed <= this.numbers.length) return;
+    const larger = new Float64Array(needed * 2);
+    larger.set(this.numbers);
+    this.numbers = larger;
+  }
+  count() {
+    if (this.commands++ === 0) queueMicrotask(this.handOver);
+  }
 };
+
+// lib/redis/binding.ts
+var Operation = {
+  KEYS: 0,
+  DELETE_MATCHING: 1,
+  GET_MANY: 2,
+  DELETE_MANY: 3,
+  COUNT: 4,
+  REPLACE: 5,
+  TAKE_LEASE: 6,
+  RELEASE_LEASE: 7,
+  BLOOM_RESERVE: 8,
+  BLOOM_ADD: 9,
+  BLOOM_EXISTS: 10,
+  RENEW_LEASE: 11,
+  SET_UNDER_LEASE: 12
+};
+
+// lib/redis/options.ts
+var KNOWN = [
+  "url",
+  "host",
+  "port",
+  "path",
+  "username",
+  "password",
+  "database",
+  "tls",
+  "sentinels",
+  "masterName",
+  "sentinelUsername",
+  "sentinelPassword",
+  "cluster",
+  "protocol",
+  "commandTimeout",
+  "connectTimeout",
+  "reconnectGrace",
+  "heartbeat",
+  "heartbeatTimeout"
+];
+var TLS = ["ca", "cert", "key", "rejectUnauthorized"];
+var SOCKET = ["host", "port", "path", "tls", "connectTimeout"];
+function serializeOptions(options = {}) {
+  if (typeof options === "string") return JSON.stringify({ url: options });
+  if (typeof options !== "object" || options === null) throw invalid(`redis is a URL or an object: ${String(options)}`);
+  const { socket } = options;
+  const flat = { ...options, ...pick(socket ?? {}, SOCKET), database: options.database ?? options.db };
+  const { tls } = flat;
+  if (typeof tls === "object" && tls !== null) flat.tls = texts(pick(tls, TLS));
+  else if (tls === true && socket?.tls) flat.tls = texts(pick(socket, TLS));
+  return JSON.stringify(pick(flat, KNOWN));
+}
+function pick(from, names) {
+  const values = from;
+  return Object.fromEntries(names.filter((name) => values[name] !== void 0 && values[name] !== null).map((name) => [name, values[name]]));
+}
+function texts(tls) {
+  const text2 = (value) => {
+    if (Array.isArray(value)) return value.map(text2).join("\n");
+    return value instanceof Uint8Array ? Buffer.from(value).toString() : value;
+  };
+  return Object.fromEntries(Object.entries(tls).map(([name, value]) => [name, text2(value)]));
+}
+
+// lib/redis/connection.ts
+var RedisConnection = class _RedisConnection extends import_node_events.EventEmitter {
+  handle;
+  options;
+  state;
+  replies = replies();
+  batch = this.newBatch();
+  /** Throws a `TypeError` that names the option when the options are wrong; connects with the first command. */
+  constructor(options, logger) {
+    super();
+    this.options = serializeOptions(options);
+    binding.redisShown(this.options);
+    if (logger) this.onLine = (level, text2) => logger[level](text2);
+  }
+  /** Where a line for the log goes, one for each change. */
+  onLine;
+  /** The server's URL, secrets masked. */
+  get server() {
+    return binding.redisShown(this.options);
+  }
+  /**
+   * Sends a command: its name and its arguments. Commands keep their order.
+   *
+   * Rejects with `E_REDIS` when the server refuses it, with `E_UNAVAILABLE` while the server is away or
+   * when it was lost before its reply came, and with `E_TIMEOUT` when it does not reply in time; in the
+   * last two cases the command may have been carried out.
+   */
+  command(...words) {
+    for (let i = 0; i < words.length; i++) {
+      const word = words[i];
+      if (typeof word === "string") continue;
+      if (typeof word !== "number") return Promise.reject(invalid("a redis command is made of strings and numbers"));
+      words[i] = String(word);
+    }
+    if (words.length === 0) return Promise.reject(invalid("a redis command has a name"));
+    return this.send(words);
+  }
+  /** As {@link command}, for words that are strings for sure. */
+  send(words) {
+    if (this.handle === void 0) this.open();
+    const promise = this.replies.promise();
+    this.batch.addWords(this.replies.last, words);
+    return promise;
+  }
+  /** One of the operations that take more than a command; it begins after all that was sent before. */
+  operate(operation, words) {
+    const handle = this.handle ?? this.open();
+    this.batch.flush();
+    return this.replies.wait((sequence) => binding.redisOperate(handle, this.replies.listener, sequence, operation, words));
+  }
+  /** Begins to connect, without waiting for it. */
+  open() {
+    if (this.handle) return this.handle;
+    this.state = void 0;
+    this.handle = this.makeHandle(this.options, listenWeakly(this, _RedisConnection.heard));
+    open.add(this);
+    return this.handle;
+  }
+  /** Opens the connection in Rust. */
+  makeHandle(options, listener) {
+    return binding.redisOpen(options, listener);
+  }
+  /** How the connection is. */
+  health() {
+    if (!this.handle) return { server: this.server, state: "closed", since: 0 };
+    return describe(binding.redisHealth(this.handle));
+  }
+  /**
+   * Closes it, after what was sent before. The next command opens it again. The connection itself ends
+   * when nobody else in the process uses it.
+   */
+  close() {
+    if (!this.handle) return;
+    this.batch.flush();
+    binding.redisClose(this.handle);
+    this.handle = void 0;
+    open.delete(this);
+  }
+  newBatch() {
+    return new Batch((...batch) => {
+      binding.redisSubmit(this.handle, this.replies.listener, ...batch);
+    });
+  }
+  static heard(self, _, __, payload) {
+    self.changed(describe(payload));
+  }
+  changed(health) {
+    const before = this.state;
+    if (!this.handle || health.state === before) return;
+    this.state = health.state;
+    if (health.state === "away") {
+      this.onLine?.("warn", `${health.server} is away: ${health.reason}`);
+      this.emit("away", health);
+    } else if (health.state === "ready") {
+      const version = `version ${health.version ?? "unknown"}, RESP${health.protocol}`;
+      if (before === "away") this.onLine?.("info", `${health.server} is back (${version})`);
+      else this.onLine?.("debug", `${health.server} is connected (${version})`);
+      this.becameReady(health);
+      this.emit("ready", health);
+    }
+  }
+  /** Before the event is. */
+  becameReady(_) {
+  }
+};
+var open = /* @__PURE__ */ new Set();
+var shared;
+function replies() {
+  shared ??= new Completions((value, payload) => {
+    if (payload !== void 0) return payload;
+    return value === value ? value : "OK";
+  });
+  return shared;
+}
+function describe([server, state, reason, since, version, protocol, eviction]) {
+  return {
+    server,
+    state,
+    since,
+    ...reason === null ? {} : { reason },
+    ...version === "" ? {} : { version },
+    ...protocol === 0 ? {} : { protocol },
+    ...eviction === "" ? {} : { evictionPolicy: eviction }
+  };
+}
+function isAway(error) {
+  const code = error?.code;
+  return code === "E_UNAVAILABLE" || code === "E_TIMEOUT" || code === "E_CLOSED";
+}
 
 // lib/cache/clock.ts
 var face = new Float64Array(binding.clockFace());
@@ -321,6 +587,28 @@ function copyObject(value, depth) {
     }
   }
   return result;
+}
+function copyOfJson(value) {
+  if (typeof value !== "object" || value === null) return value;
+  if (Array.isArray(value)) {
+    const { length } = value;
+    const result2 = new Array(length);
+    for (let i = 0; i < length; i++) {
+      const element = value[i];
+      result2[i] = typeof element === "object" && element !== null ? copyOfJson(element) : element;
+    }
+    return result2;
+  }
+  const result = { ...value };
+  for (const key in result) {
+    const field = result[key];
+    if (typeof field === "object" && field !== null) define(result, key, copyOfJson(field));
+  }
+  return result;
+}
+function define(object, key, value) {
+  if (key === "__proto__") Object.defineProperty(object, key, { value, writable: true, enumerable: true, configurable: true });
+  else object[key] = value;
 }
 
 // lib/cache/pattern.ts
@@ -494,12 +782,12 @@ var MemoryStore = class {
   }
   put(index, key, value, ttl) {
     if (typeof key !== "string") checkKey(key);
-    const lifetime = ttl === void 0 || ttl === null ? this.defaultTtl : checkTtl(ttl);
+    const lifetime2 = ttl === void 0 || ttl === null ? this.defaultTtl : checkTtl(ttl);
     this.checkCacheable(value);
     if (this.clones) value = clone(value);
-    if (lifetime < 0) return this.drop(index, key);
-    const now = lifetime === 0 ? 0 : performance.now();
-    const deadline = lifetime === 0 ? 0 : now + lifetime;
+    if (lifetime2 < 0) return this.drop(index, key);
+    const now = lifetime2 === 0 ? 0 : performance.now();
+    const deadline = lifetime2 === 0 ? 0 : now + lifetime2;
     let slot = index.get(key);
     if (slot === void 0) {
       slot = this.insert(index, key, deadline === 0 && this.sweeper ? performance.now() : now, deadline);
@@ -552,7 +840,7 @@ var MemoryStore = class {
   }
   checkCacheable(value) {
     if (!this.isCacheable(value)) {
-      throw Object.assign(new Error(`no cacheable value ${describe(value)}`), { code: "E_NOT_CACHEABLE" });
+      throw Object.assign(new Error(`no cacheable value ${describe2(value)}`), { code: "E_NOT_CACHEABLE" });
     }
   }
   *listKeys() {
@@ -581,28 +869,28 @@ function delayUntil(time) {
   return Math.min(Math.max(time - performance.now(), SWEEP_INTERVAL), 2 ** 31 - 1);
 }
 function checkKey(key) {
-  if (typeof key !== "string") throw invalid(`a cache key is a string: ${describe(key)}`);
+  if (typeof key !== "string") throw invalid(`a cache key is a string: ${describe2(key)}`);
   return key;
 }
 function checkEntries(entries) {
-  if (!Array.isArray(entries) || !entries.every(Array.isArray)) throw invalid(`mset takes an array of [key, value]: ${describe(entries)}`);
+  if (!Array.isArray(entries) || !entries.every(Array.isArray)) throw invalid(`mset takes an array of [key, value]: ${describe2(entries)}`);
 }
 function checkLoader(key, fn) {
-  if (typeof fn !== "function") throw invalid(`what loads ${key} is a function: ${describe(fn)}`);
+  if (typeof fn !== "function") throw invalid(`what loads ${key} is a function: ${describe2(fn)}`);
 }
 function checkTtl(ttl) {
   if (typeof ttl !== "number" || Number.isNaN(ttl)) {
-    throw invalid(`the ttl of a cache entry is a number of milliseconds: ${describe(ttl)}`);
+    throw invalid(`the ttl of a cache entry is a number of milliseconds: ${describe2(ttl)}`);
   }
   return ttl === Infinity ? 0 : ttl;
 }
 function checkMax(max) {
   if (!Number.isInteger(max) || max < 1 || max > LARGEST_MAX) {
-    throw invalid(`the max of a memory cache is an integer from 1 to ${LARGEST_MAX}: ${describe(max)}`);
+    throw invalid(`the max of a memory cache is an integer from 1 to ${LARGEST_MAX}: ${describe2(max)}`);
   }
   return max;
 }
-function describe(value) {
+function describe2(value) {
   let text2;
   try {
     text2 = ["bigint", "symbol", "number"].includes(typeof value) ? String(value) : JSON.stringify(value);
@@ -613,37 +901,530 @@ function describe(value) {
   return text2.length > 100 ? `${text2.slice(0, 100)}\u2026` : text2;
 }
 
+// lib/redis/tiered-connection.ts
+var MAX_BYTES = 64 * 2 ** 20;
+var BUCKETS = 16384;
+var VERSIONS = 1;
+var BUCKET = VERSIONS + BUCKETS;
+var VERSION = BUCKET + 1;
+var LEFT = BUCKET + 2;
+var TieredConnection = class extends RedisConnection {
+  constructor(options, maxBytes = MAX_BYTES) {
+    super(options);
+    this.maxBytes = maxBytes;
+    if (typeof maxBytes !== "number" || !(maxBytes >= 0)) throw invalid(`maxBytes of a tiered store is a number of bytes: ${String(maxBytes)}`);
+  }
+  maxBytes;
+  numbers;
+  counts;
+  fills;
+  found = { text: "", left: 0, bucket: 0, version: 0, epoch: 0 };
+  told = false;
+  makeHandle(options, listener) {
+    const handle = binding.tieredOpen(options, this.maxBytes, listener);
+    const cells2 = binding.tieredCells(handle);
+    this.numbers = new Float64Array(cells2);
+    this.counts = new Uint32Array(cells2);
+    this.fills = new Batch((...batch) => binding.tieredFill(handle, this.replies.listener, ...batch));
+    return handle;
+  }
+  /** Looks into the near cache. The object is good until the next call. */
+  look(key) {
+    const handle = this.handle ?? this.open();
+    const epoch = this.counts[0];
+    const text2 = binding.tieredGet(handle, key);
+    if (text2 === void 0) return void 0;
+    const { found, numbers: numbers2 } = this;
+    found.text = text2;
+    found.bucket = numbers2[BUCKET];
+    found.version = numbers2[VERSION];
+    found.left = numbers2[LEFT];
+    found.epoch = epoch;
+    return found;
+  }
+  /** Whether nothing that concerns the bucket has changed since. */
+  isCurrent(bucket, version, epoch) {
+    const { counts } = this;
+    return counts[(VERSIONS + bucket) * 2] === version && counts[0] === epoch;
+  }
+  /** Reads a key from the server, and keeps what is found. After all that was sent before. */
+  fill(key) {
+    if (this.handle === void 0) this.open();
+    this.batch.flush();
+    const promise = this.replies.promise();
+    this.fills.addWords(this.replies.last, [key]);
+    return promise;
+  }
+  send(words) {
+    this.fills?.flush();
+    return super.send(words);
+  }
+  operate(operation, words) {
+    this.fills?.flush();
+    return super.operate(operation, words);
+  }
+  close() {
+    this.fills?.flush();
+    super.close();
+  }
+  /** This process changes the key, or has done so. */
+  invalidate(key) {
+    binding.tieredInvalidate(this.handle ?? this.open(), key);
+  }
+  /** Everything may have changed. */
+  flush() {
+    binding.tieredFlush(this.handle ?? this.open());
+  }
+  /** Whether the server tells of changes. Without that the near cache stays empty. */
+  get tracking() {
+    return this.handle !== void 0 && binding.tieredIsTracking(this.handle);
+  }
+  /** What the near cache holds; `bytes` counts keys, texts and what goes with them. */
+  size() {
+    if (!this.handle) return { entries: 0, bytes: 0 };
+    const [entries, bytes] = binding.tieredSize(this.handle);
+    return { entries, bytes };
+  }
+  becameReady() {
+    if (this.told || this.tracking) return;
+    this.told = true;
+    const why = "the server cannot tell of changed keys (CLIENT TRACKING over RESP3, Redis 6 or newer)";
+    this.onLine?.("warn", `${this.server}: ${why}, so the tiered store works as a plain redis store`);
+  }
+};
+
+// lib/redis/sharing.ts
+var connections = /* @__PURE__ */ new Map();
+function shareConnection(options, kind, logger) {
+  const serialized = serializeOptions(options);
+  const key = `${kind} ${serialized}`;
+  let held2;
+  return {
+    connection() {
+      if (held2) return held2.connection;
+      const shared2 = connections.get(key) ?? open2(key, kind === "tiered" ? new TieredConnection(options, options.maxBytes) : new RedisConnection(options));
+      shared2.users++;
+      if (logger) shared2.loggers.set(logger, (shared2.loggers.get(logger) ?? 0) + 1);
+      shared2.connection.open();
+      held2 = shared2;
+      return shared2.connection;
+    },
+    release() {
+      if (!held2) return;
+      const shared2 = held2;
+      held2 = void 0;
+      if (logger) {
+        const left = (shared2.loggers.get(logger) ?? 1) - 1;
+        if (left > 0) shared2.loggers.set(logger, left);
+        else shared2.loggers.delete(logger);
+      }
+      if (--shared2.users > 0) return;
+      connections.delete(key);
+      shared2.connection.close();
+    }
+  };
+}
+function open2(key, connection) {
+  const shared2 = { connection, users: 0, loggers: /* @__PURE__ */ new Map() };
+  const tell = (level, text2) => {
+    for (const logger of shared2.loggers.keys()) logger[level](text2);
+  };
+  connection.onLine = tell;
+  connections.set(key, shared2);
+  return shared2;
+}
+
+// lib/cache/redis-store.ts
+var EDIT_ATTEMPTS = 1e3;
+var RedisStore = class {
+  name = "redis";
+  isCacheable;
+  defaultTtl;
+  keyPrefix;
+  use;
+  /** Whether nodes load under leases, which a change of their key must end. */
+  guardsLoads = false;
+  /** Throws a `TypeError` for wrong options. Connects in the background. */
+  constructor(options = {}, kind = "plain") {
+    this.isCacheable = options.isCacheable ?? ((value) => value !== void 0 && value !== null);
+    this.defaultTtl = checkTtl(options.ttl ?? 0);
+    this.keyPrefix = options.keyPrefix ?? "";
+    this.use = shareConnection(options, kind, options.logger);
+    this.use.connection();
+  }
+  /** The connection, shared with whoever uses the same server. */
+  get client() {
+    return this.use.connection();
+  }
+  async get(key) {
+    checkKey(key);
+    try {
+      return parse(key, await this.client.send(["GET", key]));
+    } catch (error) {
+      if (isAway(error)) return void 0;
+      throw named(error, key);
+    }
+  }
+  async set(key, value, ttl) {
+    const command = this.setCommand(key, value, ttl);
+    await this.write([key], () => {
+      this.endLoads([key]);
+      return this.client.send(command);
+    });
+  }
+  async del(key) {
+    checkKey(key);
+    await this.write([key], () => {
+      this.endLoads([key]);
+      return this.client.send(["DEL", key]);
+    });
+  }
+  async mget(...keys) {
+    for (const key of keys) checkKey(key);
+    if (keys.length === 0) return [];
+    try {
+      const texts2 = await this.client.operate(Operation.GET_MANY, keys);
+      return texts2.map((text2, i) => parse(keys[i], text2));
+    } catch (error) {
+      if (isAway(error)) return keys.map(() => void 0);
+      throw named(error, keys[0]);
+    }
+  }
+  async mset(entries, ttl) {
+    checkEntries(entries);
+    const commands = entries.map(([key, value]) => this.setCommand(key, value, ttl));
+    await this.write(entries.map(([key]) => key), async () => {
+      this.endLoads(entries.map(([key]) => key));
+      await Promise.all(commands.map((command) => this.client.send(command)));
+    });
+  }
+  async mdel(...keys) {
+    for (const key of keys) checkKey(key);
+    if (keys.length === 0) return;
+    await this.write(keys, () => {
+      this.endLoads(keys);
+      return this.client.operate(Operation.DELETE_MANY, keys);
+    });
+  }
+  /** All keys of the database that fit the glob pattern. Rejects with `E_UNAVAILABLE` while the server is away. */
+  async keys(pattern = "*") {
+    return this.client.operate(Operation.KEYS, [pattern]);
+  }
+  /** Milliseconds left; -1 without expiry, -2 when absent. */
+  async ttl(key) {
+    checkKey(key);
+    try {
+      return await this.client.send(["PTTL", key]);
+    } catch (error) {
+      if (isAway(error)) return -2;
+      throw named(error, key);
+    }
+  }
+  /** See {@link RedisStoreOptions.keyPrefix}. */
+  async reset() {
+    if (this.keyPrefix !== "") return this.resetPrefix(this.keyPrefix);
+    await this.writeAll(() => this.client.send(["FLUSHDB"]));
+  }
+  /** Deletes the keys that begin with `prefix`, without blocking the server. */
+  async resetPrefix(prefix) {
+    if (prefix === "") {
+      const message = "a cache without a prefix cannot tell its keys on Redis from those of others, and is not reset";
+      throw new MortiseError("E_NO_PREFIX", message);
+    }
+    await this.writeAll(() => this.client.operate(Operation.DELETE_MATCHING, [`${literal(prefix)}*`]));
+  }
+  /** Changes the value at `key` atomically: `change` is called again when another node was faster. */
+  async edit(key, change) {
+    checkKey(key);
+    const life = lifetime(this.defaultTtl);
+    await this.write([key], async () => {
+      let text2 = await this.client.send(["GET", key]);
+      for (let i = 0; i < EDIT_ATTEMPTS; i++) {
+        const next = this.serialize(key, change(parse(key, text2)));
+        const expected = text2 === null ? ["0", ""] : ["1", text2];
+        const found = await this.client.operate(Operation.REPLACE, [key, ...expected, next, String(life)]);
+        if (found === null) return;
+        text2 = found[0] ?? null;
+      }
+      throw new MortiseError("E_CONTENDED", `the value at ${key} is changed by others all the time`);
+    });
+  }
+  /** As {@link get}, past any near cache, and rejecting while the server is away. */
+  async read(key) {
+    return parse(key, await this.client.send(["GET", key]));
+  }
+  /** Adds to a number, which lives for `ttl` milliseconds from its first addition; gives the sum. */
+  async count(key, add, ttl = 0) {
+    let sum = 0;
+    const life = Math.max(0, lifetime(checkTtl(ttl)));
+    await this.write([key], async () => {
+      sum = await this.client.operate(Operation.COUNT, [key, String(add), String(life)]);
+    });
+    return sum;
+  }
+  /** Takes the lease `key` for `owner`; false when it is another's. */
+  async lease(key, owner, ttl) {
+    return await this.client.operate(Operation.TAKE_LEASE, [key, owner, String(ttl)]) === 1;
+  }
+  /** Puts the end of a lease off; false when it is not the owner's any more. */
+  async renew(key, owner, ttl) {
+    return await this.client.operate(Operation.RENEW_LEASE, [key, owner, String(ttl)]) === 1;
+  }
+  /** Gives a lease back, if it is still the owner's. */
+  async release(key, owner) {
+    await this.client.operate(Operation.RELEASE_LEASE, [key, owner]);
+  }
+  /** As {@link set}, if `owner` still has the lease to load `key`; it is given back then. */
+  async setUnderLease(key, lease, value, ttl, owner) {
+    const [, , text2 = "", , life = "0"] = this.setCommand(key, value, ttl);
+    let stored = false;
+    await this.write([key], async () => {
+      stored = await this.client.operate(Operation.SET_UNDER_LEASE, [key, lease, owner, text2, life]) === 1;
+    });
+    return stored;
+  }
+  /** Gives the connection up; the next call takes it again. */
+  close() {
+    this.use.release();
+  }
+  /** What other nodes are loading for these keys is older than the change that follows. */
+  endLoads(keys) {
+    if (!this.guardsLoads) return;
+    for (const key of keys) {
+      const lease = leaseKey(key);
+      if (lease !== void 0) this.client.send(["DEL", lease]).catch(() => void 0);
+    }
+  }
+  /** Surrounds a change of `keys`. */
+  async write(keys, change) {
+    try {
+      await change();
+    } catch (error) {
+      throw named(error, keys[0]);
+    }
+  }
+  /** Surrounds a change of unknown keys. */
+  async writeAll(change) {
+    await change();
+  }
+  setCommand(key, value, ttl) {
+    checkKey(key);
+    const life = lifetime(ttl === void 0 || ttl === null ? this.defaultTtl : checkTtl(ttl));
+    const text2 = this.serialize(key, value);
+    if (life < 0) return ["DEL", key];
+    return life === 0 ? ["SET", key, text2] : ["SET", key, text2, "PX", String(life)];
+  }
+  serialize(key, value) {
+    if (!this.isCacheable(value)) {
+      throw new MortiseError("E_NOT_CACHEABLE", `"${describeBare(value)}" is not a cacheable value`);
+    }
+    let text2;
+    try {
+      text2 = JSON.stringify(value);
+    } catch (cause) {
+      throw new MortiseError("E_NOT_SERIALIZABLE", `the value for ${key} cannot be written as JSON`, { cause });
+    }
+    if (text2 === void 0) throw new MortiseError("E_NOT_SERIALIZABLE", `the value for ${key} cannot be written as JSON`);
+    return text2;
+  }
+};
+function lifetime(ttl) {
+  return ttl < 0 ? -1 : Math.min(Math.ceil(ttl), Number.MAX_SAFE_INTEGER / 2);
+}
+function parse(key, text2) {
+  if (text2 === null) return void 0;
+  try {
+    return JSON.parse(text2);
+  } catch (cause) {
+    throw new MortiseError("E_MALFORMED", `the entry at ${key} is not JSON: ${describe2(text2)}`, { cause });
+  }
+}
+function named(error, key) {
+  const { code, message } = error;
+  if (typeof code !== "string" || typeof message !== "string" || message.includes(key) || error instanceof TypeError) return error;
+  return new MortiseError(code, `${key}: ${message}`, { cause: error });
+}
+function describeBare(value) {
+  return typeof value === "string" ? value : describe2(value);
+}
+
+// lib/cache/loading.ts
+function loadPolicy(options = {}, base) {
+  const time = (name, fallback) => {
+    const value = options[name];
+    if (value === void 0) return fallback;
+    if (typeof value !== "number" || !(value >= 0)) throw invalid(`the option ${name} of a cache is a number of milliseconds: ${describe2(value)}`);
+    return value;
+  };
+  const { singleFlight } = options;
+  if (singleFlight !== void 0 && singleFlight !== "process" && singleFlight !== "cluster") {
+    throw invalid(`the option singleFlight of a cache is 'process' or 'cluster': ${describe2(singleFlight)}`);
+  }
+  const revalidate = time("staleWhileRevalidate", base?.revalidate ?? 0);
+  const grace = time("grace", base?.grace ?? 0);
+  return {
+    cluster: singleFlight === void 0 ? base?.cluster ?? false : singleFlight === "cluster",
+    revalidate,
+    grace,
+    keeps: Math.max(revalidate, grace),
+    soft: time("softTimeout", base?.soft ?? Infinity),
+    hard: time("hardTimeout", base?.hard ?? Infinity)
+  };
+}
+var StaleCopies = class {
+  constructor(engine, keeps, max) {
+    this.engine = engine;
+    this.keeps = keeps;
+    if (engine() instanceof MemoryStore) this.own = new MemoryStore({ max, shouldCloneBeforeSet: false });
+  }
+  engine;
+  keeps;
+  own;
+  async find(key) {
+    const store = this.own ?? this.engine();
+    const [value, left] = await Promise.all([store.get(staleKey(key)), store.ttl(staleKey(key))]);
+    if (value === void 0 || !(left > 0)) return void 0;
+    return { value, age: this.keeps - left };
+  }
+  /** Keeps a value that lapses after `ttl`; one that does not lapse needs no copy. */
+  async put(key, value, ttl) {
+    if (ttl === void 0 || !(ttl > 0) || ttl === Infinity) return this.drop([key]);
+    await (this.own ?? this.engine()).set(staleKey(key), value, ttl + this.keeps);
+  }
+  async drop(keys) {
+    await (this.own ?? this.engine()).mdel(...keys.map(staleKey));
+  }
+  /** Drops those of the keys that begin with `prefix`. */
+  async clear(prefix) {
+    if (this.own) return this.own.clear();
+    const engine = this.engine();
+    if (engine instanceof RedisStore) return engine.resetPrefix(STALE + prefix);
+    const all = await engine.keys(`${STALE}*`);
+    await engine.mdel(...all.filter((key) => key.startsWith(STALE + prefix)));
+  }
+};
+var STALE = "mortise:stale:";
+var staleKey = (key) => STALE + key;
+var LEASE = 1e4;
+var FIRST_LOOK = 4;
+var LONGEST_LOOK = 64;
+async function loadInCluster(engine, key, lease, load2, keep) {
+  const owner = (0, import_node_crypto.randomUUID)();
+  let pause = FIRST_LOOK;
+  for (; ; ) {
+    let mine;
+    try {
+      mine = await engine.lease(lease, owner, LEASE);
+      const present = await engine.read(key);
+      if (present !== void 0) {
+        if (mine) await engine.release(lease, owner);
+        return present;
+      }
+    } catch (error) {
+      if (!isAway(error)) throw error;
+      const value = await load2();
+      await keep(value, void 0);
+      return value;
+    }
+    if (mine) return loadUnder(engine, lease, owner, load2, keep);
+    await new Promise((resolve) => setTimeout(resolve, pause));
+    pause = Math.min(pause * 2, LONGEST_LOOK);
+  }
+}
+async function loadUnder(engine, lease, owner, load2, keep) {
+  const renewal = setInterval(() => void engine.renew(lease, owner, LEASE).catch(() => void 0), LEASE / 3).unref();
+  try {
+    const value = await load2();
+    await keep(value, owner);
+    return value;
+  } finally {
+    clearInterval(renewal);
+    await engine.release(lease, owner).catch(() => void 0);
+  }
+}
+async function within(loading, limit, key) {
+  if (limit === Infinity) return loading;
+  let timer;
+  const late = new Promise((_, reject) => {
+    const text2 = `the loader of ${key} did not end within ${limit} ms`;
+    timer = setTimeout(() => reject(new MortiseError("E_LOADER_TIMEOUT", text2)), Math.min(limit, 2 ** 31 - 1));
+  });
+  try {
+    return await Promise.race([loading, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 // lib/cache/basic-cache.ts
 var BasicCache = class {
   constructor(store, options = {}) {
     this.options = options;
     this.store = store;
     this.refreshThreshold = options.refreshThreshold ?? 0;
+    this.policy = loadPolicy(options);
+    if (this.policy.keeps > 0) this.stale = new StaleCopies(() => this.store, this.policy.keeps, options.max);
+    if (this.policy.cluster) this.guardLoads();
   }
   options;
   /** The engine. */
   store;
   refreshThreshold;
-  events = new import_node_events.EventEmitter();
+  events = new import_node_events2.EventEmitter();
   flights = /* @__PURE__ */ new Map();
+  policy;
+  stale;
+  /** Whether more than the entries themselves has to be kept in step with a change. */
+  get keepsMore() {
+    return this.stale !== void 0;
+  }
   /** Puts the store itself in place of the one that waits for it. */
   become(store) {
     this.store = store;
+    if (this.policy.cluster) this.guardLoads();
   }
   async get(key) {
     return this.store.get(key);
   }
   async set(key, value, ttl) {
     this.outdate(key);
-    await this.store.set(key, value, ttl);
+    if (this.stale) await Promise.all([this.store.set(key, value, ttl), this.stale.put(key, value, ttl ?? this.options.ttl)]);
+    else await this.store.set(key, value, ttl);
   }
   async del(key) {
     this.outdate(key);
-    await this.store.del(key);
+    if (this.stale) await Promise.all([this.store.del(key), this.stale.drop([key])]);
+    else await this.store.del(key);
   }
   async reset() {
     this.outdateAll();
-    await this.store.reset();
+    await Promise.all([this.store.reset(), this.stale?.clear("")]);
+  }
+  async mset(entries, ttl) {
+    checkEntries(entries);
+    for (const [key] of entries) this.outdate(key);
+    const copies = this.stale && entries.map(([key, value]) => this.stale?.put(key, value, ttl ?? this.options.ttl));
+    await Promise.all([this.store.mset(entries, ttl), ...copies ?? []]);
+  }
+  async mdel(...keys) {
+    for (const key of keys) this.outdate(key);
+    await Promise.all([this.store.mdel(...keys), this.stale?.drop(keys)]);
+  }
+  /** Changes a value atomically among all nodes; `undefined` where the store cannot do that by itself. */
+  edit(key, change) {
+    const { store } = this;
+    if (!(store instanceof RedisStore)) return void 0;
+    this.outdate(key);
+    const edited = store.edit(key, change);
+    return this.stale ? edited.then(() => this.stale?.drop([key])) : edited;
+  }
+  /** Deletes the keys that begin with `prefix`, where the store can do so by itself; false where it cannot. */
+  async resetPrefix(prefix) {
+    this.outdateAll();
+    await this.stale?.clear(prefix);
+    if (!(this.store instanceof RedisStore)) return false;
+    await this.store.resetPrefix(prefix);
+    return true;
   }
   /** Listens to failures of the store that a call of `wrap` got over; `listener({ error, key, operation })`. */
   on(event, listener) {
@@ -658,37 +1439,67 @@ var BasicCache = class {
    * The value at `key`; when there is none, what `fn` gives, which is stored. `fn` runs once,
    * however many wait for the key. Its error reaches all of them, and nothing is stored.
    */
-  async wrap(key, fn, ttl, refreshThreshold = this.refreshThreshold) {
+  async wrap(key, fn, ttl, refreshThreshold = this.refreshThreshold, options) {
     const value = await this.tryGet(key);
-    if (value === void 0) return this.load(key, fn, ttl);
+    if (value === void 0) return this.load(key, fn, ttl, options);
     if (refreshThreshold > 0) await this.refreshIfDue(key, value, fn, ttl, refreshThreshold);
     return value;
   }
   /** The miss of {@link wrap}: joins the loader that is running for the key, or starts one. */
-  load(key, fn, ttl) {
-    return this.loadIf(key, fn, ttl, this.canStore);
+  load(key, fn, ttl, options) {
+    return this.loadIf(key, fn, ttl, this.canStore, options);
   }
   /**
    * As {@link load}, storing only what `isCacheable` accepts. What was loaded while the key was
    * set, deleted or reset is not stored: it may be older than the change.
    */
-  loadIf(key, fn, ttl, isCacheable) {
-    const running = this.flights.get(key);
-    if (running) return running.result;
-    const flight = { result: Promise.resolve() };
+  loadIf(key, fn, ttl, isCacheable, options) {
+    const policy = options === void 0 ? this.policy : loadPolicy(options, this.policy);
+    const flight = this.flights.get(key) ?? this.start(key, fn, ttl, isCacheable, policy);
+    if (flight.stale === void 0 && policy.hard === Infinity) return flight.loading;
+    return this.answer(key, flight, policy);
+  }
+  start(key, fn, ttl, isCacheable, policy) {
+    const flight = { loading: Promise.resolve(), stale: void 0 };
+    if (policy.cluster) this.guardLoads();
+    const keep = async (value, owner) => {
+      if (await isCacheable(value)) await this.fill(key, flight, value, ttl, owner);
+    };
     const run = async () => {
       try {
+        const { store } = this;
+        const lease = policy.cluster && store instanceof RedisStore ? leaseKey(key) : void 0;
+        if (lease !== void 0) return await loadInCluster(store, key, lease, async () => fn(), keep);
         const value = await fn();
-        if (await isCacheable(value)) await this.fill(key, flight, value, ttl);
+        await keep(value);
         return value;
       } finally {
         if (this.flights.get(key) === flight) this.flights.delete(key);
       }
     };
     this.flights.set(key, flight);
-    const result = run();
-    flight.result = result;
-    return result;
+    if (this.stale) flight.stale = this.stale.find(key).catch(() => void 0);
+    flight.loading = run();
+    if (flight.stale || policy.hard !== Infinity) flight.loading.catch(() => void 0);
+    return flight;
+  }
+  /** What a caller gets of a flight: what is loaded, or within the policy's bounds what has lapsed. */
+  async answer(key, flight, policy) {
+    const loading = flight.loading;
+    const stale = await flight.stale;
+    if (stale === void 0) return within(loading, policy.hard, key);
+    if (stale.age < policy.revalidate) {
+      loading.catch((error) => this.report({ error, key, operation: "set" }));
+      return stale.value;
+    }
+    const inGrace = stale.age < policy.grace;
+    try {
+      return await within(loading, inGrace ? Math.min(policy.soft, policy.hard) : policy.hard, key);
+    } catch (error) {
+      if (!inGrace) throw error;
+      this.report({ error, key, operation: "get", data: stale.value });
+      return stale.value;
+    }
   }
   /** Refreshes the entry in the background when it has less than `threshold` left. */
   async refreshIfDue(key, value, fn, ttl, threshold) {
@@ -720,14 +1531,23 @@ var BasicCache = class {
   outdateAll() {
     this.flights.clear();
   }
+  /** Changes of keys end the loads of other nodes as well. */
+  guardLoads() {
+    if (this.store instanceof RedisStore) this.store.guardsLoads = true;
+  }
   canStore = (value) => {
     return !(this.store instanceof MemoryStore) || this.store.isCacheable(value);
   };
-  async fill(key, flight, value, ttl) {
-    const lifetime = typeof ttl === "function" ? ttl(value) : ttl;
+  async fill(key, flight, value, ttl, owner) {
+    const lifetime2 = typeof ttl === "function" ? ttl(value) : ttl;
     if (this.flights.get(key) !== flight) return;
     try {
-      await this.store.set(key, value, lifetime);
+      const { store } = this;
+      const lease = owner === void 0 ? void 0 : leaseKey(key);
+      if (lease !== void 0 && store instanceof RedisStore) {
+        if (!await store.setUnderLease(key, lease, value, lifetime2, owner)) return;
+      } else await store.set(key, value, lifetime2);
+      await this.stale?.put(key, value, lifetime2 ?? this.options.ttl);
     } catch (error) {
       if (error instanceof TypeError || this.store.isCacheable?.(value) === false) throw error;
       this.report({ error, key, operation: "set", data: value });
@@ -742,6 +1562,7 @@ var BasicCache = class {
       return void 0;
     }
   }
+  /** Tells the listeners of the `error` event. */
   report(event) {
     for (const listener of this.events.listeners("error")) {
       try {
@@ -763,9 +1584,7 @@ var MemoryBloomFilter = class {
   filters;
   prefix;
   async reserve(key, errorRate, capacity) {
-    if (typeof errorRate !== "number" || typeof capacity !== "number") {
-      throw invalid(`bloom filter ${describe(key)}: the error rate and the capacity are numbers`);
-    }
+    checkShape(key, errorRate, capacity);
     this.filters.set(this.key(key), binding.bloomNew(errorRate, capacity));
   }
   async add(key, value) {
@@ -786,8 +1605,45 @@ var MemoryBloomFilter = class {
     return this.prefix + checkKey(key);
   }
 };
+var RedisBloomFilter = class {
+  /** `prefix` with its `:`. */
+  constructor(store, prefix) {
+    this.store = store;
+    this.prefix = prefix;
+  }
+  store;
+  prefix;
+  async reserve(key, errorRate, capacity) {
+    checkShape(key, errorRate, capacity);
+    await this.run(Operation.BLOOM_RESERVE, key, [String(errorRate), String(capacity)]);
+  }
+  async add(key, value) {
+    await this.mAdd(key, [value]);
+  }
+  async mAdd(key, values) {
+    for (const value of values) checkValue(key, value);
+    await this.run(Operation.BLOOM_ADD, key, values);
+  }
+  async exists(key, value) {
+    checkValue(key, value);
+    return await this.run(Operation.BLOOM_EXISTS, key, [value]) === 1;
+  }
+  async run(operation, key, words) {
+    const full = this.prefix + checkKey(key);
+    try {
+      return await this.store.client.operate(operation, [full, ...words]);
+    } catch (error) {
+      throw named(error, full);
+    }
+  }
+};
+function checkShape(key, errorRate, capacity) {
+  if (typeof errorRate !== "number" || typeof capacity !== "number") {
+    throw invalid(`bloom filter ${describe2(key)}: the error rate and the capacity are numbers`);
+  }
+}
 function checkValue(key, value) {
-  if (typeof value !== "string") throw invalid(`bloom filter ${key}: a value is a string: ${describe(value)}`);
+  if (typeof value !== "string") throw invalid(`bloom filter ${key}: a value is a string: ${describe2(value)}`);
 }
 
 // lib/cache/cache.ts
@@ -804,7 +1660,8 @@ var Cache = class {
     this.prefix = prefix;
     this.store = store;
     this.keyPrefix = prefix ? `${prefix}:` : "";
-    this.memory = store.store instanceof MemoryStore && store.store.belongsTo(this.keyPrefix) ? store.store : void 0;
+    const bare = store.store instanceof MemoryStore && store.store.belongsTo(this.keyPrefix) && !store.keepsMore;
+    this.memory = bare ? store.store : void 0;
   }
   /** The key as the store knows it: `prefix:key`. */
   key(key) {
@@ -814,13 +1671,23 @@ var Cache = class {
    * Stores a value. `ttl` in milliseconds: absent: the store's default, else none; 0: none;
    * negative: it has lapsed already.
    *
-   * Rejects with `E_NOT_CACHEABLE` for a value that the store does not take, and with a
+   * With a `transaction` (anything with `afterCommit(fn)`, such as Sequelize's) the value is stored
+   * after its commit, and never after a rollback; the promise resolves at once.
+   *
+   * Rejects with `E_NOT_CACHEABLE` for a value that the store does not take, with
+   * `E_NOT_SERIALIZABLE` for one that JSON cannot hold where the store writes JSON, and with a
    * `TypeError` for a key that is not a string or a ttl that is not a number.
    */
-  async set(key, value, ttl) {
+  async set(key, value, ttl, options) {
+    if (typeof ttl === "object" && ttl !== null && ("ttl" in ttl || "transaction" in ttl)) {
+      options = ttl;
+      ttl = ttl.ttl;
+    }
+    const life = ttl;
+    if (options?.transaction) return this.afterCommit(options.transaction, key, () => this.set(key, value, life));
     const memory = this.memory;
-    if (memory === void 0) return this.store.set(this.key(key), value, ttl);
-    memory.writeBare(key, value, ttl);
+    if (memory === void 0) return this.store.set(this.key(key), value, life);
+    memory.writeBare(key, value, life);
     if (this.store.hasFlights) this.store.outdate(this.key(key));
   }
   /**
@@ -831,8 +1698,9 @@ var Cache = class {
     const memory = this.memory;
     return memory === void 0 ? this.store.get(this.key(key)) : memory.readBare(key);
   }
-  /** Deletes a key; nothing when it is absent. */
-  async del(key) {
+  /** Deletes a key; nothing when it is absent. With a `transaction`: as for {@link set}. */
+  async del(key, options) {
+    if (options?.transaction) return this.afterCommit(options.transaction, key, () => this.del(key));
     const memory = this.memory;
     if (memory === void 0) return this.store.del(this.key(key));
     memory.removeBare(key);
@@ -842,8 +1710,7 @@ var Cache = class {
   async mset(entries, ttl) {
     checkEntries(entries);
     const full = entries.map(([key, value]) => [this.key(key), value]);
-    for (const [key] of full) this.store.outdate(key);
-    await this.store.store.mset(full, ttl);
+    await this.store.mset(full, ttl);
   }
   /** The values at `keys`, in their order, `undefined` for the absent. */
   async mget(...keys) {
@@ -853,14 +1720,13 @@ var Cache = class {
   }
   /** Deletes several keys. */
   async mdel(...keys) {
-    const full = keys.map((key) => this.key(key));
-    for (const key of full) this.store.outdate(key);
-    await this.store.store.mdel(...full);
+    await this.store.mdel(...keys.map((key) => this.key(key)));
   }
   /** Empties this cache, and nothing else that its store holds. */
   async reset() {
     this.store.outdateAll();
     if (this.memory !== void 0) return this.memory.clear();
+    if (await this.store.resetPrefix(this.keyPrefix)) return;
     if (this.keyPrefix === "") return this.store.reset();
     const keys = await this.fullKeys("*");
     if (keys.length > 0) await this.store.store.mdel(...keys);
@@ -877,14 +1743,14 @@ var Cache = class {
   /**
    * The value at `key`; when there is none, what `fn` gives, which is stored with `ttl` (or a
    * function of the value that gives it). `fn` runs once, however many wait for the key in this
-   * process; its error reaches all of them, and nothing is stored.
+   * process; its error reaches all of them, and nothing is stored. `options` go over the cache's own.
    */
-  async wrap(key, fn, ttl) {
+  async wrap(key, fn, ttl, options) {
     if (typeof fn !== "function") checkLoader(key, fn);
     const memory = this.memory;
-    if (memory === void 0) return this.store.wrap(this.key(key), fn, ttl);
+    if (memory === void 0) return this.store.wrap(this.key(key), fn, ttl, void 0, options);
     const value = memory.readBare(key);
-    if (value === void 0) return this.store.load(this.key(key), fn, ttl);
+    if (value === void 0) return this.store.load(this.key(key), fn, ttl, options);
     const threshold = this.store.refreshThreshold;
     if (threshold > 0) await this.store.refreshIfDue(this.key(key), value, fn, ttl, threshold);
     return value;
@@ -932,6 +1798,12 @@ var Cache = class {
       return;
     }
     const full = this.key(key);
+    const edited = this.store.edit(full, (present) => {
+      const object = toObject(key, present);
+      change(object);
+      return object;
+    });
+    if (edited) return edited;
     const turn = (this.edits.get(full) ?? Promise.resolve()).then(async () => {
       const object = toObject(key, await this.get(key));
       change(object);
@@ -945,6 +1817,21 @@ var Cache = class {
       if (this.edits.get(full) === settled2) this.edits.delete(full);
     }
   }
+  /** Makes the change when the transaction has been committed; then a failure is nobody's to catch but the listeners'. */
+  afterCommit(transaction, key, change) {
+    if (typeof transaction.afterCommit !== "function") throw invalid("a transaction has the method afterCommit");
+    const full = this.key(key);
+    const run = async () => {
+      try {
+        await change();
+      } catch (error) {
+        this.store.report({ error, key: full, operation: "set" });
+      }
+    };
+    if (transaction.finished === "rollback") return;
+    if (transaction.finished === "commit") void run();
+    else transaction.afterCommit(run);
+  }
   async fullKeys(pattern) {
     const keys = await this.store.store.keys(literal(this.keyPrefix) + pattern);
     return this.keyPrefix === "" ? keys : keys.filter((key) => key.startsWith(this.keyPrefix));
@@ -953,7 +1840,7 @@ var Cache = class {
 function toObject(key, value) {
   if (value === void 0 || value === null) return {};
   if (typeof value === "object") return value;
-  throw invalid(`the value at ${key} is not an object: ${describe(value)}`);
+  throw invalid(`the value at ${key} is not an object: ${describe2(value)}`);
 }
 
 // lib/cache/counter.ts
@@ -978,6 +1865,29 @@ var MemoryCounter = class {
     const sum = addUp(key, present ?? 0, value);
     if (present === void 0 || !this.numbers.replaceBare(key, sum)) this.numbers.writeBare(key, sum, ttl);
     return sum;
+  }
+};
+var RedisCounter = class {
+  /** `key` gives the full key. */
+  constructor(store, key) {
+    this.store = store;
+    this.key = key;
+  }
+  store;
+  key;
+  async get(key) {
+    const text2 = await this.store.client.send(["GET", this.key(key)]);
+    return text2 === null ? 0 : Number(text2);
+  }
+  async incr(key, ttl) {
+    return this.incrby(key, 1, ttl);
+  }
+  async incrby(key, value, ttl) {
+    if (!Number.isSafeInteger(value)) throw invalid(`counter ${key} is counted in integers: ${describe2(value)}`);
+    return this.store.count(this.key(key), value, ttl);
+  }
+  async reset(key) {
+    await this.store.del(this.key(key));
   }
 };
 var LockCounter = class {
@@ -1011,7 +1921,7 @@ var LockCounter = class {
   }
 };
 function addUp(key, present, value) {
-  if (!Number.isSafeInteger(value)) throw invalid(`counter ${key} is counted in integers: ${describe(value)}`);
+  if (!Number.isSafeInteger(value)) throw invalid(`counter ${key} is counted in integers: ${describe2(value)}`);
   const sum = present + value;
   if (!Number.isSafeInteger(sum)) throw new MortiseError("E_COUNTER_RANGE", `counter ${key} would pass ${sum}`);
   return sum;
@@ -1034,6 +1944,98 @@ function pendingStore(making) {
   };
 }
 
+// lib/cache/tiered-store.ts
+var MEMO_UNITS = 8 * 2 ** 20;
+var MEMO_ENTRIES = 1e4;
+var TieredStore = class extends RedisStore {
+  name = "tiered";
+  reference;
+  /** Values that were parsed: those used lately, and those used before them. */
+  young = /* @__PURE__ */ new Map();
+  old = /* @__PURE__ */ new Map();
+  units = 0;
+  constructor(options = {}) {
+    super(options, "tiered");
+    if (options.reference !== void 0 && typeof options.reference !== "boolean") {
+      throw invalid(`reference of a tiered store is true or false: ${describe2(options.reference)}`);
+    }
+    this.reference = options.reference ?? false;
+  }
+  get client() {
+    return this.use.connection();
+  }
+  async get(key) {
+    const near = this.near(key);
+    if (near !== void 0) return near;
+    checkKey(key);
+    try {
+      return parse(key, await this.client.fill(key));
+    } catch (error) {
+      if (isAway(error)) return void 0;
+      throw named(error, key);
+    }
+  }
+  async mget(...keys) {
+    return Promise.all(keys.map((key) => this.get(key)));
+  }
+  /** The value when it is at hand; `undefined` when the server has to be asked. */
+  near(key) {
+    let memo = this.young.get(key);
+    if (memo === void 0) {
+      memo = this.old.get(key);
+      if (memo === void 0) return this.look(key);
+      this.old.delete(key);
+      this.keep(key, memo);
+    }
+    const client = this.client;
+    if (client.isCurrent(memo.bucket, memo.version, memo.epoch) && !hasPassed(memo.deadline)) {
+      return this.reference ? memo.value : copyOfJson(memo.value);
+    }
+    if (this.young.delete(key)) this.units -= memo.size;
+    return this.look(key);
+  }
+  close() {
+    this.young.clear();
+    this.old.clear();
+    this.units = 0;
+    super.close();
+  }
+  async write(keys, change) {
+    for (const key of keys) this.client.invalidate(key);
+    try {
+      await super.write(keys, change);
+    } finally {
+      for (const key of keys) this.client.invalidate(key);
+    }
+  }
+  async writeAll(change) {
+    this.client.flush();
+    try {
+      await change();
+    } finally {
+      this.client.flush();
+    }
+  }
+  look(key) {
+    if (typeof key !== "string") checkKey(key);
+    const found = this.client.look(key);
+    if (found === void 0) return void 0;
+    const { text: text2, left, bucket, version, epoch } = found;
+    const value = parse(key, text2);
+    if (value === null || typeof value !== "object") return value;
+    this.keep(key, { value, deadline: performance.now() + left, bucket, version, epoch, size: text2.length });
+    return this.reference ? value : copyOfJson(value);
+  }
+  keep(key, memo) {
+    this.young.set(key, memo);
+    this.units += memo.size;
+    if (this.units <= MEMO_UNITS / 2 && this.young.size <= MEMO_ENTRIES / 2) return;
+    this.old = this.young;
+    this.young = /* @__PURE__ */ new Map();
+    this.units = 0;
+  }
+};
+
 // lib/cache/cache-manager.ts
 var CacheManager = class {
   defaultStore;
@@ -1047,6 +2049,7 @@ var CacheManager = class {
   making = /* @__PURE__ */ new WeakMap();
   opened = /* @__PURE__ */ new Set();
   filters = /* @__PURE__ */ new Map();
+  logger;
   constructor(options = {}) {
     const builtIn = {
       memory: { store: "memory", max: DEFAULT_MAX },
@@ -1055,6 +2058,7 @@ var CacheManager = class {
     };
     this.defaultStore = options.defaultStore ?? "memory";
     this.prefix = options.prefix;
+    this.logger = options.logger;
     for (const name of /* @__PURE__ */ new Set([...Object.keys(builtIn), ...Object.keys(options.stores ?? {})])) {
       this.registerStore({ name, ...builtIn[name], ...options.stores?.[name] });
     }
@@ -1062,7 +2066,7 @@ var CacheManager = class {
   /** Adds a store type, or replaces it for the caches made from now on. */
   registerStore(options) {
     const { name, ...type } = options ?? {};
-    if (typeof name !== "string" || name === "") throw invalid(`a store type has a name: ${describe(name)}`);
+    if (typeof name !== "string" || name === "") throw invalid(`a store type has a name: ${describe2(name)}`);
     this.storeTypes.set(name, type);
   }
   /**
@@ -1095,38 +2099,50 @@ var CacheManager = class {
     this.filters.clear();
     await Promise.all([...this.caches.values()].map((cache) => cache.reset()));
   }
-  /** Calls the stores' `close`. May be repeated; memory caches keep working. */
+  /** Calls the stores' `close`. May be repeated; memory caches keep working, those on Redis connect again when they are used. */
   async close() {
     await Promise.all([...this.opened].map(async ({ close, store }) => close?.(store.store)));
   }
-  /**
-   * Bloom filters on a store type. Rejects with `E_STORE_UNAVAILABLE` where it has none
-   * (`BloomFilter store [x] is not supported`).
-   */
-  async createBloomFilter(options = {}) {
-    const type = options.store ?? this.defaultStore;
-    if (this.storeTypes.get(type)?.store !== "memory") {
-      throw new MortiseError("E_STORE_UNAVAILABLE", `BloomFilter store [${type}] is not supported`);
-    }
-    const prefix = this.fullPrefix(options.prefix);
-    return new MemoryBloomFilter(this.filters, prefix ? `${prefix}:` : "");
+  /** How the connections of this manager's caches are, one entry a server and kind of store. */
+  health() {
+    const engines = [...this.opened].map(({ store }) => store.store);
+    const clients = engines.filter((engine) => engine instanceof RedisStore).map((engine) => engine.client);
+    return [...new Set(clients)].map((client) => client.health());
   }
   /**
-   * Counters on a store type. On stores other than memory each increment is made under a lock of
-   * `lockManager`; without one it rejects with `E_STORE_UNAVAILABLE`
+   * Bloom filters on a store type: in memory, or on Redis, by the server's Bloom module where it has
+   * one. Rejects with `E_STORE_UNAVAILABLE` on other stores (`BloomFilter store [x] is not supported`).
+   */
+  async createBloomFilter(options = {}) {
+    const { store: type = this.defaultStore, prefix, ...config } = options ?? {};
+    const source = this.storeTypes.get(type)?.store;
+    const full = this.fullPrefix(prefix);
+    const keyPrefix = full ? `${full}:` : "";
+    if (source === "memory") return new MemoryBloomFilter(this.filters, keyPrefix);
+    if (source !== "redis" && source !== "tiered") {
+      throw new MortiseError("E_STORE_UNAVAILABLE", `BloomFilter store [${type}] is not supported`);
+    }
+    const { store } = Object.keys(config).length > 0 ? this.openStore(`bloom:${type}`, type, config, void 0) : this.sharedStore(type);
+    return new RedisBloomFilter(store.store, keyPrefix);
+  }
+  /**
+   * Counters on a store type. Memory and Redis count atomically by themselves. On other stores each
+   * increment is made under a lock of `lockManager`; without one it rejects with `E_STORE_UNAVAILABLE`
    * (`Counter store [x] is not supported`).
    */
   async createCounter(options, lockManager) {
     const { name, prefix, store = this.defaultStore } = options ?? {};
-    if (typeof name !== "string" || name === "") throw invalid(`a counter has a name: ${describe(name)}`);
+    if (typeof name !== "string" || name === "") throw invalid(`a counter has a name: ${describe2(name)}`);
     if (this.storeTypes.get(store)?.store === "memory") return new MemoryCounter();
     const cache = this.caches.get(name) ?? await this.createCache(prefix ? { name, prefix, store } : { name, store });
+    const engine = cache.store.store;
+    if (engine instanceof RedisStore) return new RedisCounter(engine, (key) => cache.key(key));
     if (!lockManager) throw new MortiseError("E_STORE_UNAVAILABLE", `Counter store [${store}] is not supported`);
     return new LockCounter(cache, lockManager);
   }
   open(options) {
     const { name, store: type = this.defaultStore, ...config } = options ?? {};
-    if (typeof name !== "string" || name === "") throw invalid(`a cache has a name: ${describe(name)}`);
+    if (typeof name !== "string" || name === "") throw invalid(`a cache has a name: ${describe2(name)}`);
     const prefix = this.fullPrefix(config.prefix);
     const own = type === "memory" || Object.keys(config).length > 0;
     const { store, ready } = own ? this.openStore(name, type, config, prefix) : this.sharedStore(type);
@@ -1143,19 +2159,27 @@ var CacheManager = class {
   openStore(name, type, config, prefix) {
     const { store: source, close, ...globalConfig } = this.storeTypes.get(type) ?? {};
     const settings = { ...globalConfig, ...config };
-    const open2 = (engine) => ({ close, store: new BasicCache(engine, settings) });
+    const open4 = (engine) => ({ close, store: new BasicCache(engine, settings) });
     const register = (opened2) => {
       this.stores.set(name, opened2);
       this.opened.add(opened2);
     };
     if (source === "memory") {
-      const opened2 = open2(new MemoryStore(settings, prefix ? `${prefix}:` : ""));
+      const opened2 = open4(new MemoryStore(settings, prefix ? `${prefix}:` : ""));
+      register(opened2);
+      return { store: opened2.store, ready: Promise.resolve() };
+    }
+    if (source === "redis" || source === "tiered") {
+      const tiered = source === "tiered" || settings.tiered === true;
+      const options = { logger: this.logger, ...settings };
+      const engine = tiered ? new TieredStore(options) : new RedisStore(options);
+      const opened2 = { close: close ?? (() => engine.close()), store: new BasicCache(engine, settings) };
       register(opened2);
       return { store: opened2.store, ready: Promise.resolve() };
     }
     if (typeof source !== "function") throw unavailable(type, source);
     const making = (async () => source(settings))();
-    const opened = open2(pendingStore(making));
+    const opened = open4(pendingStore(making));
     const ready = making.then((store) => {
       opened.store.become(store);
       register(opened);
@@ -1173,13 +2197,21 @@ var CacheManager = class {
   }
 };
 function unavailable(type, source) {
-  const reason = source === void 0 ? "" : `: this version has no ${String(source)} store yet`;
+  const reason = source === void 0 ? "" : `: nobody knows the store ${String(source)}`;
   const message = `Create cache failed, store type [${type}] is unavailable or not registered${reason}`;
   return new MortiseError("E_STORE_UNAVAILABLE", message);
 }
 
+// lib/cache/factories.ts
+async function redisStore(options) {
+  return new RedisStore(options);
+}
+async function tieredStore(options) {
+  return new TieredStore(options);
+}
+
 // lib/event-queue/memory-adapter.ts
-var import_node_crypto = require("node:crypto");
+var import_node_crypto2 = require("node:crypto");
 var import_node_path3 = require("node:path");
 
 // lib/event-queue/channel.ts
@@ -1417,8 +2449,8 @@ var Journal = class {
   setAside;
   handle;
   written = new Completions();
-  appends = new Batch((commands, text2, numbers2) => binding.journalAppend(this.handle, this.written.listener, commands, text2, numbers2));
-  changes = new Batch((commands, text2, numbers2) => binding.journalChange(this.handle, commands, text2, numbers2));
+  appends = new Batch((...batch) => binding.journalAppend(this.handle, this.written.listener, ...batch));
+  changes = new Batch((...batch) => binding.journalChange(this.handle, ...batch));
   next;
   /** Throws `E_JOURNAL_LOCKED` when another process or app has it open. */
   constructor(path) {
@@ -1476,7 +2508,7 @@ async function readSnapshot(path, logger) {
   }
   let snapshot;
   try {
-    snapshot = parse(text2);
+    snapshot = parse2(text2);
   } catch (error) {
     const target2 = `${path}.unreadable-${Date.now()}`;
     await (0, import_promises.rename)(path, target2);
@@ -1518,7 +2550,7 @@ function serialize2(channel, message, logger) {
     return [];
   }
 }
-function parse(text2) {
+function parse2(text2) {
   const value = JSON.parse(text2);
   const valid = isObject(value) && Object.values(value).every((messages) => Array.isArray(messages) && messages.every((message) => isObject(message) && (message.options === void 0 || isObject(message.options))));
   if (!valid) throw new Error("it does not hold messages by channel");
@@ -1577,7 +2609,7 @@ var MemoryEventQueueAdapter = class _MemoryEventQueueAdapter {
       this.unsaved = {};
       active.add(this);
       this.connected = true;
-      await Promise.all(Object.entries(saved).flatMap(([channel, messages]) => messages.map(({ id, content, options }) => this.enqueue(channel, id ?? (0, import_node_crypto.randomUUID)(), content, options ?? {}))));
+      await Promise.all(Object.entries(saved).flatMap(([channel, messages]) => messages.map(({ id, content, options }) => this.enqueue(channel, id ?? (0, import_node_crypto2.randomUUID)(), content, options ?? {}))));
       await removeSnapshot(file);
       for (const channel of this.channels.values()) channel.wake();
     });
@@ -1615,7 +2647,7 @@ var MemoryEventQueueAdapter = class _MemoryEventQueueAdapter {
     if (!this.connected) {
       throw new MortiseError("E_CLOSED", `event queue not connected, cannot publish on channel "${channel}"`);
     }
-    await this.enqueue(channel, (0, import_node_crypto.randomUUID)(), message, options);
+    await this.enqueue(channel, (0, import_node_crypto2.randomUUID)(), message, options);
   }
   /** The dead letters of a channel. */
   deadLetters(channel) {
@@ -1760,7 +2792,7 @@ var MemoryEventQueueAdapter = class _MemoryEventQueueAdapter {
     if (journal.setAside) this.options.logger?.error(`the journal ${path} is unreadable and was set aside as ${journal.setAside}`);
     for (const { seq, channel, content, options, retried, dead } of journal.entries) {
       const value = content === null ? void 0 : JSON.parse(content);
-      const job = new Job(channel, (0, import_node_crypto.randomUUID)(), value, JSON.parse(options), retried, seq);
+      const job = new Job(channel, (0, import_node_crypto2.randomUUID)(), value, JSON.parse(options), retried, seq);
       if (dead) this.bury(job);
       else this.place(job);
     }
@@ -1846,8 +2878,8 @@ var EventQueue = class {
     return Boolean(this.adapter?.isConnected());
   }
   /** The name under which the adapter knows a channel: app (not for shared ones), prefix and channel, joined by `.`. */
-  getFullChannel(channel, shared = false) {
-    return [shared ? void 0 : this.app.name, this.options.channelPrefix, checkChannel(channel)].filter(Boolean).join(".");
+  getFullChannel(channel, shared2 = false) {
+    return [shared2 ? void 0 : this.app.name, this.options.channelPrefix, checkChannel(channel)].filter(Boolean).join(".");
   }
   /** Connects the adapter, and subscribes the channels. May be repeated: each channel keeps one consumer. */
   async connect() {
@@ -2241,7 +3273,7 @@ var LocalLockAdapter = class {
 };
 
 // lib/lock/manager.ts
-var KNOWN = ["defaultAdapter", "logger", "maxHold", "redis", "url"];
+var KNOWN2 = ["defaultAdapter", "logger", "maxHold", "redis", "url"];
 var PLANNED = /* @__PURE__ */ new Set(["redis"]);
 var LockManager = class {
   #name;
@@ -2250,9 +3282,9 @@ var LockManager = class {
   #adapter;
   #connecting;
   constructor(options = {}) {
-    const unknown = Object.keys(options).filter((name) => !KNOWN.includes(name));
+    const unknown = Object.keys(options).filter((name) => !KNOWN2.includes(name));
     if (unknown.length > 0) {
-      throw invalid(`unknown option of LockManager: ${unknown.join(", ")}; known are ${KNOWN.join(", ")}`);
+      throw invalid(`unknown option of LockManager: ${unknown.join(", ")}; known are ${KNOWN2.join(", ")}`);
     }
     const { defaultAdapter, logger, maxHold } = options;
     if (defaultAdapter != null && typeof defaultAdapter !== "string") {
@@ -2364,7 +3396,7 @@ var LockManager = class {
 };
 
 // lib/pub-sub/manager.ts
-var import_node_crypto2 = require("node:crypto");
+var import_node_crypto3 = require("node:crypto");
 
 // lib/pub-sub/delivery.ts
 var delivered = listen(release);
@@ -2458,7 +3490,7 @@ var PubSubManager = class _PubSubManager {
   app;
   options;
   /** Tells this manager's messages from those of others. */
-  publisherId = (0, import_node_crypto2.randomUUID)();
+  publisherId = (0, import_node_crypto3.randomUUID)();
   /** `uniqueMessageHandlers.size` is the number of open debounce windows. */
   handlerManager;
   adapter;
@@ -2470,11 +3502,11 @@ var PubSubManager = class _PubSubManager {
   open = false;
   nextId = 0;
   turn = Promise.resolve();
-  batch = new Batch((commands, text2, numbers2) => {
+  batch = new Batch((...batch) => {
     const { adapter } = this;
     if (!(adapter instanceof MemoryPubSubAdapter) || !adapter.isConnected()) return;
     publishing(() => {
-      binding.pubSubPublish(this.handle, adapter.member, delivered, commands, text2, numbers2);
+      binding.pubSubPublish(this.handle, adapter.member, delivered, ...batch);
       return true;
     });
   });
@@ -2794,7 +3826,7 @@ function maskSecrets(text2) {
 }
 
 // lib/app/options.ts
-var KNOWN2 = {
+var KNOWN3 = {
   name: void 0,
   logger: void 0,
   redis: void 0,
@@ -2806,8 +3838,8 @@ var KNOWN2 = {
   workerIdAllocator: ["adapter", "url"]
 };
 function resolveOptions(options, environment = process.env) {
-  checkNames("", options, Object.keys(KNOWN2));
-  for (const [name, known] of Object.entries(KNOWN2)) {
+  checkNames("", options, Object.keys(KNOWN3));
+  for (const [name, known] of Object.entries(KNOWN3)) {
     const given = options[name];
     if (known && given !== void 0) checkNames(`${name}.`, given, known);
   }
@@ -2835,7 +3867,8 @@ function cacheOptions(given, environment, url) {
   const max = text(environment.CACHE_MEMORY_MAX);
   const stores = { ...given.stores };
   if (max !== void 0) stores.memory = { max: Number(max), ...stores.memory };
-  if (url !== void 0) stores.redis = { url, ...stores.redis };
+  const server = typeof url === "object" && url !== null ? url : defined({ url });
+  for (const type of ["redis", "tiered"]) if (url !== void 0) stores[type] = { ...server, ...stores[type] };
   return defined({ defaultStore: text(environment.CACHE_DEFAULT_STORE), ...given, stores });
 }
 function queueOptions(given, environment, redis) {
@@ -2928,7 +3961,7 @@ function isTransient() {
 // lib/app/application.ts
 var turns = new import_node_async_hooks.AsyncLocalStorage();
 var turnsRunning = 0;
-var Application = class extends import_node_events2.EventEmitter {
+var Application = class extends import_node_events3.EventEmitter {
   name;
   logger;
   cacheManager;
@@ -2951,7 +3984,7 @@ var Application = class extends import_node_events2.EventEmitter {
     this.name = resolved.name ?? "main";
     this.logger = resolved.logger ?? stderrLogger;
     this.pm = new PluginManager(this);
-    this.cacheManager = new CacheManager({ prefix: this.name, ...resolved.cacheManager });
+    this.cacheManager = new CacheManager({ prefix: this.name, logger: this.logger, ...resolved.cacheManager });
     this.cache = this.cacheManager.createCacheSync({ name: this.name });
     this.pubSubManager = new PubSubManager(this, { adapter: "memory", skipSelf: true, ...resolved.pubSubManager });
     this.syncMessageManager = new SyncMessageManager(this, resolved.syncMessageManager);
@@ -3065,7 +4098,7 @@ function install(app, options = {}) {
   if (present) return present;
   const { name = app.name ?? "main", logger = app.logger, ...resolved } = resolveOptions(options);
   const view = hostView(app, name, logger);
-  const cacheManager = new CacheManager({ prefix: name, ...resolved.cacheManager });
+  const cacheManager = new CacheManager({ prefix: name, logger, ...resolved.cacheManager });
   const services = {
     cacheManager,
     cache: cacheManager.createCacheSync({ name }),
@@ -3177,11 +4210,18 @@ var Plugin = class {
   Plugin,
   PluginManager,
   PubSubManager,
+  RedisBloomFilter,
+  RedisConnection,
+  RedisCounter,
+  RedisStore,
   SyncMessageManager,
+  TieredStore,
   WorkerIdAllocator,
   createApp,
   install,
   isTransient,
   maskSecrets,
-  serving
+  redisStore,
+  serving,
+  tieredStore
 });

@@ -213,7 +213,7 @@ describe('options', () => {
       expect(await own.cache.keys()).toHaveLength(5);
       await (await own.lockManager.acquire('k'))();
     });
-    await withEnvironment({ CACHE_DEFAULT_STORE: 'redis' }, async () => {
+    await withEnvironment({ CACHE_DEFAULT_STORE: 'nonsense' }, async () => {
       expect(() => createApp()).toThrow(expect.objectContaining({ code: 'E_STORE_UNAVAILABLE' }));
     });
     await withEnvironment({ CACHE_MEMORY_MAX: 'many' }, async () => {

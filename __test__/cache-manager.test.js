@@ -55,9 +55,9 @@ describe('the manager', () => {
     expect(await cache.get('a')).toBe(1);
   });
 
-  test.each([['x'], ['redis'], ['tiered']])('store type %s is a clear error', async (store) => {
-    const error = await rejection(manager.createCache({ name: 'c', store }));
-    expect(error.message).toContain(`Create cache failed, store type [${store}] is unavailable or not registered`);
+  test('an unknown store type is a clear error', async () => {
+    const error = await rejection(manager.createCache({ name: 'c', store: 'x' }));
+    expect(error.message).toContain('Create cache failed, store type [x] is unavailable or not registered');
     expect(error.code).toBe('E_STORE_UNAVAILABLE');
   });
 

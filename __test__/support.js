@@ -58,10 +58,10 @@ if (typeof afterAll === 'function') {
  * A child process that runs `code` (CommonJS, with `mortise` in scope). `lines` grows with its
  * output; `exit` resolves to `{ code, signal }`. It is killed when it outlives `deadline`.
  */
-function child(code, { environment = {}, deadline = 60_000, shell } = {}) {
+function child(code, { environment = {}, deadline = 60_000, shell, stdin = 'ignore' } = {}) {
   const program = `const mortise = require(${JSON.stringify(ROOT)});\n${code}`;
   const args = ['-e', program];
-  const options = { env: { ...process.env, ...environment }, stdio: ['ignore', 'pipe', 'pipe'], cwd: ROOT };
+  const options = { env: { ...process.env, ...environment }, stdio: [stdin, 'pipe', 'pipe'], cwd: ROOT };
   const handle = shell
     ? spawn('bash', ['-c', `${shell}; exec "$0" "$@"`, process.execPath, ...args], options)
     : spawn(process.execPath, args, options);

@@ -3,6 +3,7 @@ export * from './cache';
 export * from './event-queue';
 export * from './lock';
 export * from './pub-sub';
+export * from './redis';
 export * from './sync-message';
 export * from './worker-id';
 export { LockAbortError, LockAcquireError, MortiseError } from './errors';

@@ -98,11 +98,15 @@ export function release(): void {
   if (--held === 0) binding.keepAlive(false);
 }
 
-/** A promise's two ends, waiting for Rust. */
-interface Waiting {
-  resolve(value: unknown): void;
-  reject(error: unknown): void;
-}
+type Resolve = (value: unknown) => void;
+
+let newResolve: Resolve;
+let newReject: Resolve;
+/** One for all promises: a closure for each would be a fifth of what a waiting promise costs. */
+const executor = (resolve: Resolve, reject: Resolve): void => {
+  newResolve = resolve;
+  newReject = reject;
+};
 
 /**
  * Promises that Rust settles, many to a wake: {@link Completions.wait} gives a sequence number for
@@ -113,8 +117,10 @@ interface Waiting {
  */
 export class Completions {
   readonly listener: number;
-  private readonly waiting = new Map<number, Waiting>();
-  private next = 0;
+  private readonly resolvers: (Resolve | undefined)[] = [];
+  private readonly rejecters: (Resolve | undefined)[] = [];
+  private readonly free: number[] = [];
+  private waiting = 0;
 
   constructor(private readonly convert: (value: number, payload: unknown) => unknown = () => undefined) {
     this.listener = listen((sequence, value, payload) => this.settle(sequence, value, payload));
@@ -122,21 +128,34 @@ export class Completions {
 
   /** The number of promises not settled yet. */
   get size(): number {
-    return this.waiting.size;
+    return this.waiting;
   }
 
   /** Makes a promise; `start` is called with its sequence number at once, and when it throws the promise rejects. */
   wait<T>(start: (sequence: number) => void): Promise<T> {
-    const sequence = this.next++;
-    return new Promise<T>((resolve, reject) => {
-      this.waiting.set(sequence, { resolve: resolve as (value: unknown) => void, reject });
-      hold();
-      try {
-        start(sequence);
-      } catch (error) {
-        this.settle(sequence, 0, error);
-      }
-    });
+    const promise = this.promise<T>();
+    const sequence = this.last;
+    try {
+      start(sequence);
+    } catch (error) {
+      this.settle(sequence, 0, error);
+    }
+    return promise;
+  }
+
+  /** The sequence number of the promise that {@link promise} gave last. */
+  last = 0;
+
+  /** A promise, whose number is {@link last} then. */
+  promise<T>(): Promise<T> {
+    const promise = new Promise<unknown>(executor);
+    const sequence = this.free.pop() ?? this.resolvers.length;
+    this.resolvers[sequence] = newResolve;
+    this.rejecters[sequence] = newReject;
+    this.last = sequence;
+    this.waiting++;
+    hold();
+    return promise as Promise<T>;
   }
 
   /** Gives the listener up; to be called when nothing waits and nothing more will. */
@@ -146,15 +165,25 @@ export class Completions {
 
   /** Settles a promise from JavaScript's side; nothing when it has been settled. */
   settle(sequence: number, value: number, payload: unknown): void {
-    const waiting = this.waiting.get(sequence);
-    if (!waiting) return;
-    this.waiting.delete(sequence);
+    const resolve = this.resolvers[sequence];
+    if (resolve === undefined) return;
+    const reject = this.rejecters[sequence] as Resolve;
+    this.resolvers[sequence] = this.rejecters[sequence] = undefined;
+    this.free.push(sequence);
+    this.waiting--;
     release();
-    // By its looks and not by `instanceof`: an error made by the addon may be of another realm.
-    if (Object.prototype.toString.call(payload) === '[object Error]') waiting.reject(payload);
-    else waiting.resolve(this.convert(value, payload));
+    if (isError(payload)) reject(payload);
+    else resolve(this.convert(value, payload));
   }
 }
+
+/** By its looks and not by `instanceof`: an error made by the addon may be of another realm. */
+function isError(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && Object.prototype.toString.call(value) === '[object Error]';
+}
+
+/** What a {@link Batch} hands over: `commands, text, numbers, filled`. */
+export type BatchArguments = [commands: number, text: string, numbers: Float64Array, filled: number];
 
 /**
  * Commands for Rust, gathered while the current turn of JavaScript runs and handed over in one
@@ -167,26 +196,37 @@ export class Batch {
   private numbers = new Float64Array(64);
   private filled = 0;
   private commands = 0;
+  private readonly handOver = (): void => this.flush();
 
-  /** `submit(commands, text, numbers, filled)`: `numbers[0..filled]` holds, for each command, what {@link Batch.add} was given. */
-  constructor(
-    private readonly submit: (commands: number, text: string, numbers: Float64Array, filled: number) => void,
-  ) {}
+  /** `numbers[0..filled]` holds, for each command, what {@link Batch.add} was given. */
+  constructor(private readonly submit: (...batch: BatchArguments) => void) {}
 
   /** Adds a command: any count of numbers, then its strings, whose lengths in UTF-16 units are appended to the numbers. */
   add(values: readonly number[], ...strings: string[]): void {
-    const needed = this.filled + values.length + strings.length;
-    if (needed > this.numbers.length) {
-      const larger = new Float64Array(needed * 2);
-      larger.set(this.numbers);
-      this.numbers = larger;
-    }
+    this.reserve(values.length + strings.length);
     for (const value of values) this.numbers[this.filled++] = value;
     for (const string of strings) {
       this.numbers[this.filled++] = string.length;
       this.text += string;
     }
-    if (this.commands++ === 0) queueMicrotask(() => this.flush());
+    this.count();
+  }
+
+  /** As {@link add}, for one number, the strings' count and the strings, which are in an array already. */
+  addWords(value: number, words: readonly string[]): void {
+    const { length } = words;
+    this.reserve(length + 2);
+    const { numbers } = this;
+    let at = this.filled;
+    numbers[at++] = value;
+    numbers[at++] = length;
+    for (let i = 0; i < length; i++) {
+      const word = words[i];
+      numbers[at++] = word.length;
+      this.text += word;
+    }
+    this.filled = at;
+    this.count();
   }
 
   /** Hands over what has been gathered, without waiting for the microtask. */
@@ -197,5 +237,17 @@ export class Batch {
     this.text = '';
     this.filled = 0;
     this.submit(commands, text, numbers, filled);
+  }
+
+  private reserve(numbers: number): void {
+    const needed = this.filled + numbers;
+    if (needed <= this.numbers.length) return;
+    const larger = new Float64Array(needed * 2);
+    larger.set(this.numbers);
+    this.numbers = larger;
+  }
+
+  private count(): void {
+    if (this.commands++ === 0) queueMicrotask(this.handOver);
   }
 }

@@ -1,7 +1,7 @@
 //! The one error type of the crate. Each variant names the thing that failed and has a code that
 //! JavaScript may rely on: messages may change, codes may not.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -48,6 +48,28 @@ pub enum Error {
     /// The queue's journal is open in another process, or by another app of this one.
     #[error("the journal {0} is in use by another process or app")]
     JournalLocked(String),
+    /// The server is away, or was lost before its reply came: what was sent may have been done.
+    #[error("{server} is away: {reason}")]
+    Unavailable {
+        /// The server, secrets masked.
+        server: String,
+        /// Why it is away.
+        reason: String,
+    },
+    /// The server did not reply in time: what was sent may have been done.
+    #[error("{server} did not reply within {} ms", after.as_millis())]
+    CommandTimeout {
+        /// The server, secrets masked.
+        server: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The server refused a command.
+    #[error("{0}")]
+    Redis(String),
+    /// A counter would pass the integers that JavaScript holds exactly.
+    #[error("counter {0} would pass 2^53 - 1")]
+    CounterRange(String),
     /// A state that this crate promises cannot come about: a bug.
     #[error("internal error: {0}")]
     Internal(String),
@@ -65,6 +87,10 @@ impl Error {
             Self::LockNotActive => "E_LOCK_NOT_ACTIVE",
             Self::Journal { .. } => "E_JOURNAL",
             Self::JournalLocked(_) => "E_JOURNAL_LOCKED",
+            Self::Unavailable { .. } => "E_UNAVAILABLE",
+            Self::CommandTimeout { .. } => "E_TIMEOUT",
+            Self::Redis(_) => "E_REDIS",
+            Self::CounterRange(_) => "E_COUNTER_RANGE",
             Self::Internal(_) => "E_INTERNAL",
         }
     }

@@ -26,6 +26,7 @@ pub mod error;
 pub mod event_queue;
 pub mod lock;
 pub mod pub_sub;
+pub mod redis;
 pub mod timer_wheel;
 pub mod worker_id;
 

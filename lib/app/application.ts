@@ -56,7 +56,7 @@ export class Application extends EventEmitter {
     this.name = resolved.name ?? 'main';
     this.logger = resolved.logger ?? stderrLogger;
     this.pm = new PluginManager(this);
-    this.cacheManager = new CacheManager({ prefix: this.name, ...resolved.cacheManager });
+    this.cacheManager = new CacheManager({ prefix: this.name, logger: this.logger, ...resolved.cacheManager });
     this.cache = this.cacheManager.createCacheSync({ name: this.name });
     this.pubSubManager = new PubSubManager(this, { adapter: 'memory', skipSelf: true, ...resolved.pubSubManager });
     this.syncMessageManager = new SyncMessageManager(this, resolved.syncMessageManager);

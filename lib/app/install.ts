@@ -44,7 +44,7 @@ export function install(app: HostApplication, options: AppOptions = {}): Install
   if (present) return present;
   const { name = app.name ?? 'main', logger = app.logger, ...resolved } = resolveOptions(options);
   const view = hostView(app, name, logger);
-  const cacheManager = new CacheManager({ prefix: name, ...resolved.cacheManager });
+  const cacheManager = new CacheManager({ prefix: name, logger, ...resolved.cacheManager });
   const services: InstalledServices = {
     cacheManager,
     cache: cacheManager.createCacheSync({ name }),

@@ -3,6 +3,7 @@ import { invalid, MortiseError } from '../errors';
 import type { EventQueueOptions } from '../event-queue';
 import type { LockManagerOptions } from '../lock';
 import type { PubSubManagerOptions } from '../pub-sub';
+import type { RedisOptions } from '../redis';
 import type { SyncMessageManagerOptions } from '../sync-message';
 import type { WorkerIdAllocatorOptions } from '../worker-id';
 import type { Logger } from './logger';
@@ -14,7 +15,7 @@ export interface AppOptions {
   /** Default: quiet below `warn`, to stderr. */
   logger?: Logger;
   /** URL or options of the Redis server for every service that runs on Redis and names none. */
-  redis?: string | Record<string, unknown>;
+  redis?: string | RedisOptions;
   cacheManager?: CacheManagerOptions;
   pubSubManager?: PubSubManagerOptions;
   syncMessageManager?: SyncMessageManagerOptions;
@@ -67,7 +68,8 @@ function cacheOptions(given: CacheManagerOptions, environment: NodeJS.ProcessEnv
   const max = text(environment.CACHE_MEMORY_MAX);
   const stores = { ...given.stores };
   if (max !== undefined) stores.memory = { max: Number(max), ...stores.memory };
-  if (url !== undefined) stores.redis = { url, ...stores.redis };
+  const server = typeof url === 'object' && url !== null ? url : defined({ url });
+  for (const type of ['redis', 'tiered']) if (url !== undefined) stores[type] = { ...server, ...stores[type] };
   return defined({ defaultStore: text(environment.CACHE_DEFAULT_STORE), ...given, stores });
 }
 

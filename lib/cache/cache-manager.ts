@@ -1,15 +1,22 @@
+import type { Logger } from '../app/logger';
 import { invalid, MortiseError } from '../errors';
 import type { Handle } from '../native';
+import type { RedisHealth } from '../redis/connection';
 import { BasicCache, type BasicCacheOptions } from './basic-cache';
-import { type BloomFilter, MemoryBloomFilter } from './bloom-filter';
+import { type BloomFilter, MemoryBloomFilter, RedisBloomFilter } from './bloom-filter';
 import { Cache } from './cache';
-import { type Counter, type CounterLocks, LockCounter, MemoryCounter } from './counter';
+import { type Counter, type CounterLocks, LockCounter, MemoryCounter, RedisCounter } from './counter';
 import { DEFAULT_MAX, describe, MemoryStore, type MemoryStoreOptions } from './memory-store';
+import { RedisStore, type RedisStoreOptions } from './redis-store';
 import { pendingStore, type Store, type StoreFactory } from './store';
+import { TieredStore, type TieredStoreOptions } from './tiered-store';
 
 /** A type of store: where its stores come from, and the settings that all of them share. */
 export interface StoreOptions extends MemoryStoreOptions, BasicCacheOptions {
-  /** `'memory'`, or a cache-manager 5 factory: `(config) => Store | Promise<Store>`. */
+  /**
+   * `'memory'`; `'redis'` and `'tiered'`, with the options of the connection and of the store beside it; or
+   * a cache-manager 5 factory: `(config) => Store | Promise<Store>`.
+   */
   store?: 'memory' | 'redis' | 'tiered' | StoreFactory<any>;
   /** Called with each store of the type by {@link CacheManager.close}. */
   close?: (store: any) => Promise<void> | void;
@@ -20,10 +27,12 @@ export interface StoreOptions extends MemoryStoreOptions, BasicCacheOptions {
 export interface CacheManagerOptions {
   /** The type of the caches that name none. Default `'memory'`. */
   defaultStore?: string;
-  /** Store types by name, laid over the built-in ones: `memory` (`max` 2000). */
+  /** Store types by name, laid over the built-in ones: `memory` (`max` 2000), `redis` and `tiered` (`url`, …). */
   stores?: Record<string, StoreOptions>;
   /** In front of every cache's prefix, joined by `:`. Default none; the app's name under `createApp`. */
   prefix?: string;
+  /** Told when a server goes away and comes back. */
+  logger?: Logger;
 }
 
 /** Options of {@link CacheManager.createCache}. Further ones are the store's. */
@@ -54,6 +63,7 @@ export class CacheManager {
   private readonly making = new WeakMap<BasicCache, Promise<unknown>>();
   private readonly opened = new Set<OpenStore>();
   private readonly filters = new Map<string, Handle>();
+  private readonly logger: Logger | undefined;
 
   constructor(options: CacheManagerOptions = {}) {
     const builtIn: Record<string, StoreOptions> = {
@@ -63,6 +73,7 @@ export class CacheManager {
     };
     this.defaultStore = options.defaultStore ?? 'memory';
     this.prefix = options.prefix;
+    this.logger = options.logger;
     for (const name of new Set([...Object.keys(builtIn), ...Object.keys(options.stores ?? {})])) {
       this.registerStore({ name, ...builtIn[name], ...options.stores?.[name] });
     }
@@ -109,27 +120,38 @@ export class CacheManager {
     await Promise.all([...this.caches.values()].map((cache) => cache.reset()));
   }
 
-  /** Calls the stores' `close`. May be repeated; memory caches keep working. */
+  /** Calls the stores' `close`. May be repeated; memory caches keep working, those on Redis connect again when they are used. */
   async close(): Promise<void> {
     await Promise.all([...this.opened].map(async ({ close, store }) => close?.(store.store)));
   }
 
-  /**
-   * Bloom filters on a store type. Rejects with `E_STORE_UNAVAILABLE` where it has none
-   * (`BloomFilter store [x] is not supported`).
-   */
-  async createBloomFilter(options: { store?: string; prefix?: string; [setting: string]: any } = {}): Promise<BloomFilter> {
-    const type = options.store ?? this.defaultStore;
-    if (this.storeTypes.get(type)?.store !== 'memory') {
-      throw new MortiseError('E_STORE_UNAVAILABLE', `BloomFilter store [${type}] is not supported`);
-    }
-    const prefix = this.fullPrefix(options.prefix);
-    return new MemoryBloomFilter(this.filters, prefix ? `${prefix}:` : '');
+  /** How the connections of this manager's caches are, one entry a server and kind of store. */
+  health(): RedisHealth[] {
+    const engines = [...this.opened].map(({ store }) => store.store);
+    const clients = engines.filter((engine) => engine instanceof RedisStore).map((engine) => (engine as unknown as RedisStore).client);
+    return [...new Set(clients)].map((client) => client.health());
   }
 
   /**
-   * Counters on a store type. On stores other than memory each increment is made under a lock of
-   * `lockManager`; without one it rejects with `E_STORE_UNAVAILABLE`
+   * Bloom filters on a store type: in memory, or on Redis, by the server's Bloom module where it has
+   * one. Rejects with `E_STORE_UNAVAILABLE` on other stores (`BloomFilter store [x] is not supported`).
+   */
+  async createBloomFilter(options: { store?: string; prefix?: string; [setting: string]: any } = {}): Promise<BloomFilter> {
+    const { store: type = this.defaultStore, prefix, ...config } = options ?? {};
+    const source = this.storeTypes.get(type)?.store;
+    const full = this.fullPrefix(prefix);
+    const keyPrefix = full ? `${full}:` : '';
+    if (source === 'memory') return new MemoryBloomFilter(this.filters, keyPrefix);
+    if (source !== 'redis' && source !== 'tiered') {
+      throw new MortiseError('E_STORE_UNAVAILABLE', `BloomFilter store [${type}] is not supported`);
+    }
+    const { store } = Object.keys(config).length > 0 ? this.openStore(`bloom:${type}`, type, config, undefined) : this.sharedStore(type);
+    return new RedisBloomFilter(store.store as unknown as RedisStore, keyPrefix);
+  }
+
+  /**
+   * Counters on a store type. Memory and Redis count atomically by themselves. On other stores each
+   * increment is made under a lock of `lockManager`; without one it rejects with `E_STORE_UNAVAILABLE`
    * (`Counter store [x] is not supported`).
    */
   async createCounter(
@@ -140,6 +162,8 @@ export class CacheManager {
     if (typeof name !== 'string' || name === '') throw invalid(`a counter has a name: ${describe(name)}`);
     if (this.storeTypes.get(store)?.store === 'memory') return new MemoryCounter();
     const cache = this.caches.get(name) ?? (await this.createCache(prefix ? { name, prefix, store } : { name, store }));
+    const engine = cache.store.store as Store;
+    if (engine instanceof RedisStore) return new RedisCounter(engine, (key) => cache.key(key));
     if (!lockManager) throw new MortiseError('E_STORE_UNAVAILABLE', `Counter store [${store}] is not supported`);
     return new LockCounter(cache, lockManager);
   }
@@ -181,6 +205,14 @@ export class CacheManager {
       register(opened);
       return { store: opened.store, ready: Promise.resolve() };
     }
+    if (source === 'redis' || source === 'tiered') {
+      const tiered = source === 'tiered' || settings.tiered === true;
+      const options: TieredStoreOptions = { logger: this.logger, ...settings };
+      const engine = tiered ? new TieredStore(options) : new RedisStore(options as RedisStoreOptions);
+      const opened: OpenStore = { close: close ?? (() => engine.close()), store: new BasicCache<Store>(engine, settings) };
+      register(opened);
+      return { store: opened.store, ready: Promise.resolve() };
+    }
     if (typeof source !== 'function') throw unavailable(type, source);
     const making = (async () => source(settings) as Promise<Store>)();
     const opened = open(pendingStore(making));
@@ -205,7 +237,7 @@ export class CacheManager {
 }
 
 function unavailable(type: string, source: unknown): MortiseError {
-  const reason = source === undefined ? '' : `: this version has no ${String(source)} store yet`;
+  const reason = source === undefined ? '' : `: nobody knows the store ${String(source)}`;
   const message = `Create cache failed, store type [${type}] is unavailable or not registered${reason}`;
   return new MortiseError('E_STORE_UNAVAILABLE', message);
 }

@@ -1,6 +1,7 @@
 import { invalid } from '../errors';
 import type { BasicCache } from './basic-cache';
 import { clone } from './clone';
+import type { LoadOptions } from './loading';
 import { checkEntries, checkKey, checkLoader, describe, MemoryStore } from './memory-store';
 import { filterKeys, literal } from './pattern';
 import type { Milliseconds } from './store';
@@ -13,6 +14,25 @@ export interface WrapConditions<T> {
   isCacheable?: (value: T) => boolean | Promise<boolean>;
   /** Milliseconds to live, or a function of the result that gives them. */
   ttl?: Milliseconds | ((value: T) => Milliseconds | undefined);
+}
+
+/** What a change can be tied to: Sequelize's transactions, and whatever has this of them. */
+export interface CacheTransaction {
+  afterCommit(fn: () => unknown): unknown;
+  /** `'commit'` or `'rollback'`, when it is over. */
+  finished?: string;
+}
+
+/** Options of a change. */
+export interface ChangeOptions {
+  /** The change is made after its commit, and never after a rollback. */
+  transaction?: CacheTransaction | null;
+}
+
+/** Options of {@link Cache.set}. */
+export interface SetOptions extends ChangeOptions {
+  /** Milliseconds to live. */
+  ttl?: Milliseconds;
 }
 
 /**
@@ -35,7 +55,8 @@ export class Cache {
     this.prefix = prefix;
     this.store = store;
     this.keyPrefix = prefix ? `${prefix}:` : '';
-    this.memory = store.store instanceof MemoryStore && store.store.belongsTo(this.keyPrefix) ? store.store : undefined;
+    const bare = store.store instanceof MemoryStore && store.store.belongsTo(this.keyPrefix) && !store.keepsMore;
+    this.memory = bare ? (store.store as unknown as MemoryStore) : undefined;
   }
 
   /** The key as the store knows it: `prefix:key`. */
@@ -47,13 +68,23 @@ export class Cache {
    * Stores a value. `ttl` in milliseconds: absent: the store's default, else none; 0: none;
    * negative: it has lapsed already.
    *
-   * Rejects with `E_NOT_CACHEABLE` for a value that the store does not take, and with a
+   * With a `transaction` (anything with `afterCommit(fn)`, such as Sequelize's) the value is stored
+   * after its commit, and never after a rollback; the promise resolves at once.
+   *
+   * Rejects with `E_NOT_CACHEABLE` for a value that the store does not take, with
+   * `E_NOT_SERIALIZABLE` for one that JSON cannot hold where the store writes JSON, and with a
    * `TypeError` for a key that is not a string or a ttl that is not a number.
    */
-  async set(key: string, value: unknown, ttl?: Milliseconds): Promise<void> {
+  async set(key: string, value: unknown, ttl?: Milliseconds | SetOptions, options?: ChangeOptions): Promise<void> {
+    if (typeof ttl === 'object' && ttl !== null && ('ttl' in ttl || 'transaction' in ttl)) {
+      options = ttl;
+      ttl = (ttl as SetOptions).ttl;
+    }
+    const life = ttl as Milliseconds | undefined;
+    if (options?.transaction) return this.afterCommit(options.transaction, key, () => this.set(key, value, life));
     const memory = this.memory;
-    if (memory === undefined) return this.store.set(this.key(key), value, ttl);
-    memory.writeBare(key, value, ttl);
+    if (memory === undefined) return this.store.set(this.key(key), value, life);
+    memory.writeBare(key, value, life);
     if (this.store.hasFlights) this.store.outdate(this.key(key));
   }
 
@@ -66,8 +97,9 @@ export class Cache {
     return memory === undefined ? this.store.get<T>(this.key(key)) : (memory.readBare(key) as T | undefined);
   }
 
-  /** Deletes a key; nothing when it is absent. */
-  async del(key: string): Promise<void> {
+  /** Deletes a key; nothing when it is absent. With a `transaction`: as for {@link set}. */
+  async del(key: string, options?: ChangeOptions): Promise<void> {
+    if (options?.transaction) return this.afterCommit(options.transaction, key, () => this.del(key));
     const memory = this.memory;
     if (memory === undefined) return this.store.del(this.key(key));
     memory.removeBare(key);
@@ -78,8 +110,7 @@ export class Cache {
   async mset(entries: [string, unknown][], ttl?: Milliseconds): Promise<void> {
     checkEntries(entries);
     const full = entries.map(([key, value]): [string, unknown] => [this.key(key), value]);
-    for (const [key] of full) this.store.outdate(key);
-    await this.store.store.mset(full, ttl);
+    await this.store.mset(full, ttl);
   }
 
   /** The values at `keys`, in their order, `undefined` for the absent. */
@@ -91,15 +122,14 @@ export class Cache {
 
   /** Deletes several keys. */
   async mdel(...keys: string[]): Promise<void> {
-    const full = keys.map((key) => this.key(key));
-    for (const key of full) this.store.outdate(key);
-    await this.store.store.mdel(...full);
+    await this.store.mdel(...keys.map((key) => this.key(key)));
   }
 
   /** Empties this cache, and nothing else that its store holds. */
   async reset(): Promise<void> {
     this.store.outdateAll();
     if (this.memory !== undefined) return this.memory.clear();
+    if (await this.store.resetPrefix(this.keyPrefix)) return;
     if (this.keyPrefix === '') return this.store.reset();
     const keys = await this.fullKeys('*');
     if (keys.length > 0) await this.store.store.mdel(...keys);
@@ -119,18 +149,19 @@ export class Cache {
   /**
    * The value at `key`; when there is none, what `fn` gives, which is stored with `ttl` (or a
    * function of the value that gives it). `fn` runs once, however many wait for the key in this
-   * process; its error reaches all of them, and nothing is stored.
+   * process; its error reaches all of them, and nothing is stored. `options` go over the cache's own.
    */
   async wrap<T>(
     key: string,
     fn: () => T | Promise<T>,
     ttl?: Milliseconds | ((value: T) => Milliseconds | undefined),
+    options?: LoadOptions,
   ): Promise<T> {
     if (typeof fn !== 'function') checkLoader(key, fn);
     const memory = this.memory;
-    if (memory === undefined) return this.store.wrap(this.key(key), fn, ttl);
+    if (memory === undefined) return this.store.wrap(this.key(key), fn, ttl, undefined, options);
     const value = memory.readBare(key) as T | undefined;
-    if (value === undefined) return this.store.load(this.key(key), fn, ttl);
+    if (value === undefined) return this.store.load(this.key(key), fn, ttl, options);
     const threshold = this.store.refreshThreshold;
     if (threshold > 0) await this.store.refreshIfDue(this.key(key), value, fn, ttl, threshold);
     return value;
@@ -184,6 +215,12 @@ export class Cache {
       return;
     }
     const full = this.key(key);
+    const edited = this.store.edit(full, (present) => {
+      const object = toObject(key, present);
+      change(object);
+      return object;
+    });
+    if (edited) return edited;
     const turn = (this.edits.get(full) ?? Promise.resolve()).then(async () => {
       const object = toObject(key, await this.get(key));
       change(object);
@@ -196,6 +233,23 @@ export class Cache {
     } finally {
       if (this.edits.get(full) === settled) this.edits.delete(full);
     }
+  }
+
+  /** Makes the change when the transaction has been committed; then a failure is nobody's to catch but the listeners'. */
+  private afterCommit(transaction: CacheTransaction, key: string, change: () => Promise<void>): void {
+    if (typeof transaction.afterCommit !== 'function') throw invalid('a transaction has the method afterCommit');
+    const full = this.key(key);
+    const run = async (): Promise<void> => {
+      try {
+        await change();
+      } catch (error) {
+        this.store.report({ error, key: full, operation: 'set' });
+      }
+    };
+    if (transaction.finished === 'rollback') return;
+    // Committed already: Sequelize would never call it.
+    if (transaction.finished === 'commit') void run();
+    else transaction.afterCommit(run);
   }
 
   private async fullKeys(pattern: string): Promise<string[]> {

@@ -1,6 +1,7 @@
 import { invalid, MortiseError } from '../errors';
 import type { Cache } from './cache';
 import { describe, MemoryStore } from './memory-store';
+import type { RedisStore } from './redis-store';
 import type { Milliseconds } from './store';
 
 /** A set of numbers by key, each counted up and down atomically. */
@@ -48,6 +49,33 @@ export class MemoryCounter implements Counter {
     const sum = addUp(key, present ?? 0, value);
     if (present === undefined || !this.numbers.replaceBare(key, sum)) this.numbers.writeBare(key, sum, ttl);
     return sum;
+  }
+}
+
+/** Counters on Redis, one script each: atomic among all nodes. */
+export class RedisCounter implements Counter {
+  /** `key` gives the full key. */
+  constructor(
+    private readonly store: RedisStore,
+    private readonly key: (key: string) => string,
+  ) {}
+
+  async get(key: string): Promise<number> {
+    const text = await this.store.client.send<string | null>(['GET', this.key(key)]);
+    return text === null ? 0 : Number(text);
+  }
+
+  async incr(key: string, ttl?: Milliseconds): Promise<number> {
+    return this.incrby(key, 1, ttl);
+  }
+
+  async incrby(key: string, value: number, ttl?: Milliseconds): Promise<number> {
+    if (!Number.isSafeInteger(value)) throw invalid(`counter ${key} is counted in integers: ${describe(value)}`);
+    return this.store.count(this.key(key), value, ttl);
+  }
+
+  async reset(key: string): Promise<void> {
+    await this.store.del(this.key(key));
   }
 }
 

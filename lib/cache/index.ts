@@ -1,7 +1,11 @@
 export { BasicCache, type BasicCacheOptions, type StoreErrorEvent } from './basic-cache';
-export { type BloomFilter, MemoryBloomFilter } from './bloom-filter';
-export { Cache, type WrapConditions } from './cache';
+export { type BloomFilter, MemoryBloomFilter, RedisBloomFilter } from './bloom-filter';
+export { Cache, type CacheTransaction, type ChangeOptions, type SetOptions, type WrapConditions } from './cache';
 export { CacheManager, type CacheManagerOptions, type CreateCacheOptions, type StoreOptions } from './cache-manager';
-export { type Counter, type CounterLocks, LockCounter, MemoryCounter } from './counter';
+export { type Counter, type CounterLocks, LockCounter, MemoryCounter, RedisCounter } from './counter';
+export { redisStore, tieredStore } from './factories';
+export type { LoadOptions } from './loading';
 export { MemoryStore, type MemoryStoreOptions } from './memory-store';
 export type { Milliseconds, Store, StoreFactory } from './store';
+export { RedisStore, type RedisStoreOptions } from './redis-store';
+export { TieredStore, type TieredStoreOptions } from './tiered-store';

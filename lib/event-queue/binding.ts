@@ -14,8 +14,8 @@ declare module '../native' {
     queueDrain(queue: Handle, channel: number): number[];
     journalOpen(path: string): Handle;
     journalEntries(journal: Handle): string;
-    journalAppend(journal: Handle, listener: number, commands: number, text: string, numbers: Float64Array): void;
-    journalChange(journal: Handle, commands: number, text: string, numbers: Float64Array): void;
+    journalAppend(journal: Handle, listener: number, ...batch: BatchArguments): void;
+    journalChange(journal: Handle, ...batch: BatchArguments): void;
     journalClose(journal: Handle, listener: number, sequence: number): void;
   }
 }

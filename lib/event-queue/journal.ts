@@ -25,10 +25,10 @@ export class Journal {
   readonly setAside: string | null;
   private readonly handle: Handle;
   private readonly written = new Completions();
-  private readonly appends = new Batch((commands, text, numbers) =>
-    binding.journalAppend(this.handle, this.written.listener, commands, text, numbers));
-  private readonly changes = new Batch((commands, text, numbers) =>
-    binding.journalChange(this.handle, commands, text, numbers));
+  private readonly appends = new Batch((...batch) =>
+    binding.journalAppend(this.handle, this.written.listener, ...batch));
+  private readonly changes = new Batch((...batch) =>
+    binding.journalChange(this.handle, ...batch));
   private next: number;
 
   /** Throws `E_JOURNAL_LOCKED` when another process or app has it open. */

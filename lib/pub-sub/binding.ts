@@ -9,7 +9,7 @@ declare module '../native' {
     pubSubOpenWindows(manager: Handle): number;
     pubSubCancelWindows(manager: Handle): void;
     pubSubHear(manager: Handle, member: Handle, channel: string): void;
-    pubSubPublish(manager: Handle, member: Handle, listener: number, commands: number, text: string, numbers: Float64Array): void;
+    pubSubPublish(manager: Handle, member: Handle, listener: number, ...batch: BatchArguments): void;
     memoryBusJoin(bus: string): Handle;
     memoryBusConnect(member: Handle): void;
     memoryBusClose(member: Handle): void;

@@ -74,12 +74,12 @@ export class PubSubManager {
   private open = false;
   private nextId = 0;
   private turn: Promise<unknown> = Promise.resolve();
-  private readonly batch = new Batch((commands, text, numbers) => {
+  private readonly batch = new Batch((...batch) => {
     const { adapter } = this;
     // Closed in the same turn: what was published is dropped, as pub/sub does.
     if (!(adapter instanceof MemoryPubSubAdapter) || !adapter.isConnected()) return;
     publishing(() => {
-      binding.pubSubPublish(this.handle, adapter.member, delivered, commands, text, numbers);
+      binding.pubSubPublish(this.handle, adapter.member, delivered, ...batch);
       return true;
     });
   });

@@ -11,3 +11,5 @@
 pub mod bloom;
 pub mod glob;
 pub mod memory;
+pub mod redis;
+pub mod tiered;

@@ -149,10 +149,15 @@ pub fn error_to_js(env: sys::napi_env, error: &Error) -> Reply {
 
 /// A JavaScript string; the cheap one-byte kind when `text` is ASCII.
 pub fn string(env: sys::napi_env, text: &str) -> Reply {
+    string_of_bytes(env, text.as_bytes())
+}
+
+/// As [`string`]; what is not UTF-8 becomes U+FFFD.
+pub fn string_of_bytes(env: sys::napi_env, bytes: &[u8]) -> Reply {
     let mut value = ptr::null_mut();
-    let (data, length) = (text.as_ptr().cast(), text.len().cast_signed());
+    let (data, length) = (bytes.as_ptr().cast(), bytes.len().cast_signed());
     check(unsafe {
-        if text.is_ascii() {
+        if bytes.is_ascii() {
             sys::napi_create_string_latin1(env, data, length, &raw mut value)
         } else {
             sys::napi_create_string_utf8(env, data, length, &raw mut value)
@@ -230,7 +235,11 @@ impl Call<'_> {
 
     /// The argument's UTF-16 units, of any length.
     pub fn utf16(&self, index: usize) -> Result<Vec<u16>> {
-        let (env, value) = (self.env, self.raw(index));
+        self.utf16_of(self.raw(index))
+    }
+
+    fn utf16_of(&self, value: sys::napi_value) -> Result<Vec<u16>> {
+        let env = self.env;
         let mut length = 0;
         check(unsafe {
             sys::napi_get_value_string_utf16(env, value, ptr::null_mut(), 0, &raw mut length)
@@ -247,6 +256,21 @@ impl Call<'_> {
     /// The argument as text; a lone surrogate becomes U+FFFD, as JavaScript's own UTF-8 does.
     pub fn text(&self, index: usize) -> Result<String> {
         self.with_utf16(index, String::from_utf16_lossy)
+    }
+
+    /// The elements of an array of strings, as UTF-8; a lone surrogate becomes U+FFFD.
+    pub fn strings(&self, index: usize) -> Result<Vec<Vec<u8>>> {
+        let mut length = 0;
+        check(unsafe { sys::napi_get_array_length(self.env, self.raw(index), &raw mut length) })?;
+        (0..length)
+            .map(|at| {
+                let mut element = ptr::null_mut();
+                check(unsafe {
+                    sys::napi_get_element(self.env, self.raw(index), at, &raw mut element)
+                })?;
+                Ok(String::from_utf16_lossy(&self.utf16_of(element)?).into_bytes())
+            })
+            .collect()
     }
 
     pub fn undefined(&self) -> Reply {

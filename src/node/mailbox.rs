@@ -3,7 +3,7 @@
 //! Measured: 152 ns an event at 256 to a wake, 446 ns at one.
 
 use super::{
-    call::{Reply, check, error_to_js, string},
+    call::{Reply, check, error_to_js, string, string_of_bytes},
     shared::SharedCells,
 };
 use crate::error::Error;
@@ -34,6 +34,42 @@ pub enum Payload {
     None,
     Text(String),
     Error(Error),
+    /// Any other value.
+    Data(Data),
+}
+
+/// A JavaScript value.
+pub enum Data {
+    Null,
+    Number(f64),
+    /// A string, in UTF-8 as far as it is valid.
+    Bytes(Vec<u8>),
+    List(Vec<Data>),
+    Error(Error),
+}
+
+impl Data {
+    pub fn to_js(&self, env: sys::napi_env) -> Reply {
+        let mut value = ptr::null_mut();
+        match self {
+            Self::Null => check(unsafe { sys::napi_get_null(env, &raw mut value) })?,
+            Self::Number(number) => {
+                check(unsafe { sys::napi_create_double(env, *number, &raw mut value) })?;
+            }
+            Self::Bytes(bytes) => return string_of_bytes(env, bytes),
+            Self::Error(error) => return error_to_js(env, error),
+            Self::List(items) => {
+                check(unsafe {
+                    sys::napi_create_array_with_length(env, items.len(), &raw mut value)
+                })?;
+                for (index, item) in (0..).zip(items) {
+                    let item = item.to_js(env)?;
+                    check(unsafe { sys::napi_set_element(env, value, index, item) })?;
+                }
+            }
+        }
+        Ok(value)
+    }
 }
 
 /// One environment's queue of events. Posting to one whose environment has ended does nothing.
@@ -192,6 +228,7 @@ impl Mailbox {
                 Payload::None => None,
                 Payload::Text(text) => Some(string(env, text)?),
                 Payload::Error(error) => Some(error_to_js(env, error)?),
+                Payload::Data(data) => Some(data.to_js(env)?),
             };
             if let Some(payload) = payload {
                 if payloads.is_null() {

@@ -17,7 +17,9 @@ mod event_queue;
 mod lock;
 mod mailbox;
 mod pub_sub;
+mod redis;
 mod shared;
+mod tiered;
 
 use call::{Call, Reply, functions};
 use mailbox::Mailbox;
@@ -52,6 +54,8 @@ fn register(exports: napi::bindgen_prelude::Object, env: napi::Env) -> napi::Res
     all.extend(event_queue::functions());
     all.extend(lock::functions());
     all.extend(pub_sub::functions());
+    all.extend(redis::functions());
+    all.extend(tiered::functions());
     let exports = napi::bindgen_prelude::JsValue::raw(&exports);
     call::define(env, exports, context.cast(), all)?;
     // Hooks run last in, first out: this one before the mailbox's own end.

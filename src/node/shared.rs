@@ -7,7 +7,10 @@ use std::{
     ptr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
 };
 
@@ -32,6 +35,17 @@ impl SharedCells {
     /// Whether `other` is the same memory.
     pub fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Counts the cell up. JavaScript reads the count from the lower half, as a `Uint32`.
+    pub fn count(&self, index: usize) {
+        self.0[index].fetch_add(1, Release);
+    }
+
+    /// The lower half of a count.
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
+    pub fn counted(&self, index: usize) -> u32 {
+        self.0[index].load(Acquire) as u32
     }
 
     /// The byte at `index`, counting bytes and not cells.
