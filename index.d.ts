@@ -14,22 +14,31 @@ export declare function maskSecrets(text: string): string;
 export type Handle = {
 	readonly __handle: unique symbol;
 };
+/** What becomes of a promise whose event has come. */
+export interface Ending {
+	/** Gives what it resolves to, or throws what it rejects with. `subject` is what the promise is about. */
+	convert(value: number, payload: unknown, subject: string): unknown;
+	/** As `convert`, for an error. Without it the error rejects. */
+	recover?(error: unknown, subject: string): unknown;
+}
 declare class Completions {
-	private readonly convert;
+	private readonly usual;
 	readonly listener: number;
 	private readonly resolvers;
 	private readonly rejecters;
+	private readonly endings;
+	private readonly subjects;
 	private readonly free;
 	private waiting;
-	constructor(convert?: (value: number, payload: unknown) => unknown);
+	constructor(usual?: Ending);
 	/** The number of promises not settled yet. */
 	get size(): number;
 	/** Makes a promise; `start` is called with its sequence number at once, and when it throws the promise rejects. */
 	wait<T>(start: (sequence: number) => void): Promise<T>;
 	/** The sequence number of the promise that {@link promise} gave last. */
 	last: number;
-	/** A promise, whose number is {@link last} then. */
-	promise<T>(): Promise<T>;
+	/** A promise about `subject`, such as a key. Its number is {@link last} then. */
+	promise<T>(subject?: string, ending?: Ending): Promise<T>;
 	/** Gives the listener up; to be called when nothing waits and nothing more will. */
 	end(): void;
 	/** Settles a promise from JavaScript's side; nothing when it has been settled. */
@@ -48,6 +57,9 @@ declare class Batch {
 	private numbers;
 	private filled;
 	private commands;
+	/** The commands after which the next part is handed over; it grows from part to part of one turn. */
+	private part;
+	private scheduled;
 	private readonly handOver;
 	/** `numbers[0..filled]` holds, for each command, what {@link Batch.add} was given. */
 	constructor(submit: (...batch: BatchArguments) => void);
@@ -176,8 +188,8 @@ export declare class RedisConnection extends EventEmitter {
 	 * last two cases the command may have been carried out.
 	 */
 	command<T extends RedisReply = any>(...words: (string | number)[]): Promise<T>;
-	/** As {@link command}, for words that are strings for sure. */
-	send<T = any>(words: readonly string[]): Promise<T>;
+	/** As {@link command}, for words that are strings for sure; `ending` makes something else of the reply. */
+	send<T = any>(words: readonly string[], subject?: string, ending?: Ending): Promise<T>;
 	/** One of the operations that take more than a command; it begins after all that was sent before. */
 	operate<T = any>(operation: number, words: string[]): Promise<T>;
 	/** Begins to connect, without waiting for it. */
@@ -502,11 +514,13 @@ export declare class Cache {
 	 * `TypeError` for a key that is not a string or a ttl that is not a number.
 	 */
 	set(key: string, value: unknown, ttl?: Milliseconds | SetOptions, options?: ChangeOptions): Promise<void>;
+	private setAsync;
 	/**
 	 * The value at `key`, `undefined` when there is none. The memory store gives the same object to
 	 * every caller.
 	 */
 	get<T = any>(key: string): Promise<T | undefined>;
+	private getNear;
 	/** Deletes a key; nothing when it is absent. With a `transaction`: as for {@link set}. */
 	del(key: string, options?: ChangeOptions): Promise<void>;
 	/** Stores several values at once; `ttl` as for {@link set}. */
@@ -805,8 +819,8 @@ declare class TieredConnection extends RedisConnection {
 	/** Whether nothing that concerns the bucket has changed since. */
 	isCurrent(bucket: number, version: number, epoch: number): boolean;
 	/** Reads a key from the server, and keeps what is found. After all that was sent before. */
-	fill(key: string): Promise<string | null>;
-	send<T = any>(words: readonly string[]): Promise<T>;
+	fill<T = string | null>(key: string, ending?: Ending): Promise<T>;
+	send<T = any>(words: readonly string[], subject?: string, ending?: Ending): Promise<T>;
 	operate<T = any>(operation: number, words: string[]): Promise<T>;
 	close(): void;
 	/** This process changes the key, or has done so. */
@@ -850,6 +864,7 @@ export declare class TieredStore extends RedisStore {
 	constructor(options?: TieredStoreOptions);
 	get client(): TieredConnection;
 	get<T = any>(key: string): Promise<T | undefined>;
+	set(key: string, value: unknown, ttl?: Milliseconds): Promise<void>;
 	mget(...keys: string[]): Promise<unknown[]>;
 	/** The value when it is at hand; `undefined` when the server has to be asked. */
 	near(key: string): unknown;

@@ -179,15 +179,18 @@ var executor = (resolve, reject) => {
   newResolve = resolve;
   newReject = reject;
 };
+var NOTHING = { convert: () => void 0 };
 var Completions = class {
-  constructor(convert = () => void 0) {
-    this.convert = convert;
+  constructor(usual = NOTHING) {
+    this.usual = usual;
     this.listener = listen((sequence, value, payload) => this.settle(sequence, value, payload));
   }
-  convert;
+  usual;
   listener;
   resolvers = [];
   rejecters = [];
+  endings = [];
+  subjects = [];
   free = [];
   waiting = 0;
   /** The number of promises not settled yet. */
@@ -207,12 +210,14 @@ var Completions = class {
   }
   /** The sequence number of the promise that {@link promise} gave last. */
   last = 0;
-  /** A promise, whose number is {@link last} then. */
-  promise() {
+  /** A promise about `subject`, such as a key. Its number is {@link last} then. */
+  promise(subject = "", ending = this.usual) {
     const promise = new Promise(executor);
     const sequence = this.free.pop() ?? this.resolvers.length;
     this.resolvers[sequence] = newResolve;
     this.rejecters[sequence] = newReject;
+    this.subjects[sequence] = subject;
+    this.endings[sequence] = ending;
     this.last = sequence;
     this.waiting++;
     hold();
@@ -227,17 +232,26 @@ var Completions = class {
     const resolve = this.resolvers[sequence];
     if (resolve === void 0) return;
     const reject = this.rejecters[sequence];
+    const subject = this.subjects[sequence];
+    const ending = this.endings[sequence];
     this.resolvers[sequence] = this.rejecters[sequence] = void 0;
     this.free.push(sequence);
     this.waiting--;
     release();
-    if (isError(payload)) reject(payload);
-    else resolve(this.convert(value, payload));
+    try {
+      if (!isError(payload)) resolve(ending.convert(value, payload, subject));
+      else if (ending.recover) resolve(ending.recover(payload, subject));
+      else reject(payload);
+    } catch (error) {
+      reject(error);
+    }
   }
 };
 function isError(value) {
   return typeof value === "object" && value !== null && Object.prototype.toString.call(value) === "[object Error]";
 }
+var FIRST_PART = 8;
+var LARGEST_PART = 64;
 var Batch = class {
   /** `numbers[0..filled]` holds, for each command, what {@link Batch.add} was given. */
   constructor(submit) {
@@ -248,7 +262,14 @@ var Batch = class {
   numbers = new Float64Array(64);
   filled = 0;
   commands = 0;
-  handOver = () => this.flush();
+  /** The commands after which the next part is handed over; it grows from part to part of one turn. */
+  part = FIRST_PART;
+  scheduled = false;
+  handOver = () => {
+    this.scheduled = false;
+    this.part = FIRST_PART;
+    this.flush();
+  };
   /** Adds a command: any count of numbers, then its strings, whose lengths in UTF-16 units are appended to the numbers. */
   add(values, ...strings) {
     this.reserve(values.length + strings.length);
@@ -292,7 +313,13 @@ var Batch = class {
     this.numbers = larger;
   }
   count() {
-    if (this.commands++ === 0) queueMicrotask(this.handOver);
+    if (!this.scheduled) {
+      this.scheduled = true;
+      queueMicrotask(this.handOver);
+    }
+    if (++this.commands < this.part) return;
+    this.part = Math.min(this.part * 2, LARGEST_PART);
+    this.flush();
   }
 };
 
@@ -396,10 +423,10 @@ var RedisConnection = class _RedisConnection extends import_node_events.EventEmi
     if (words.length === 0) return Promise.reject(invalid("a redis command has a name"));
     return this.send(words);
   }
-  /** As {@link command}, for words that are strings for sure. */
-  send(words) {
+  /** As {@link command}, for words that are strings for sure; `ending` makes something else of the reply. */
+  send(words, subject, ending) {
     if (this.handle === void 0) this.open();
-    const promise = this.replies.promise();
+    const promise = this.replies.promise(subject, ending);
     this.batch.addWords(this.replies.last, words);
     return promise;
   }
@@ -467,9 +494,11 @@ var RedisConnection = class _RedisConnection extends import_node_events.EventEmi
 var open = /* @__PURE__ */ new Set();
 var shared;
 function replies() {
-  shared ??= new Completions((value, payload) => {
-    if (payload !== void 0) return payload;
-    return value === value ? value : "OK";
+  shared ??= new Completions({
+    convert: (value, payload) => {
+      if (payload !== void 0) return payload;
+      return value === value ? value : "OK";
+    }
   });
   return shared;
 }
@@ -948,16 +977,16 @@ var TieredConnection = class extends RedisConnection {
     return counts[(VERSIONS + bucket) * 2] === version && counts[0] === epoch;
   }
   /** Reads a key from the server, and keeps what is found. After all that was sent before. */
-  fill(key) {
+  fill(key, ending) {
     if (this.handle === void 0) this.open();
     this.batch.flush();
-    const promise = this.replies.promise();
+    const promise = this.replies.promise(key, ending);
     this.fills.addWords(this.replies.last, [key]);
     return promise;
   }
-  send(words) {
+  send(words, subject, ending) {
     this.fills?.flush();
-    return super.send(words);
+    return super.send(words, subject, ending);
   }
   operate(operation, words) {
     this.fills?.flush();
@@ -1035,6 +1064,19 @@ function open2(key, connection) {
 }
 
 // lib/cache/redis-store.ts
+var READ2 = {
+  convert: (_, payload, key) => parse(key, payload),
+  recover: (error, key) => {
+    if (isAway(error)) return void 0;
+    throw named(error, key);
+  }
+};
+var WRITTEN = {
+  convert: () => void 0,
+  recover: (error, key) => {
+    throw named(error, key);
+  }
+};
 var EDIT_ATTEMPTS = 1e3;
 var RedisStore = class {
   name = "redis";
@@ -1056,21 +1098,22 @@ var RedisStore = class {
   get client() {
     return this.use.connection();
   }
-  async get(key) {
-    checkKey(key);
+  // No async function: its promise, and the turns until it settles, are a third of what a call costs here.
+  get(key) {
     try {
-      return parse(key, await this.client.send(["GET", key]));
+      return this.client.send(["GET", checkKey(key)], key, READ2);
     } catch (error) {
-      if (isAway(error)) return void 0;
-      throw named(error, key);
+      return Promise.reject(error);
     }
   }
-  async set(key, value, ttl) {
-    const command = this.setCommand(key, value, ttl);
-    await this.write([key], () => {
+  set(key, value, ttl) {
+    try {
+      const command = this.setCommand(key, value, ttl);
       this.endLoads([key]);
-      return this.client.send(command);
-    });
+      return this.client.send(command, key, WRITTEN);
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
   async del(key) {
     checkKey(key);
@@ -1239,9 +1282,10 @@ function parse(key, text2) {
     throw new MortiseError("E_MALFORMED", `the entry at ${key} is not JSON: ${describe2(text2)}`, { cause });
   }
 }
+var OF_THE_SERVER = /* @__PURE__ */ new Set(["E_REDIS", "E_UNAVAILABLE", "E_TIMEOUT", "E_CLOSED"]);
 function named(error, key) {
   const { code, message } = error;
-  if (typeof code !== "string" || typeof message !== "string" || message.includes(key) || error instanceof TypeError) return error;
+  if (!OF_THE_SERVER.has(code) || typeof message !== "string" || message.includes(key)) return error;
   return new MortiseError(code, `${key}: ${message}`, { cause: error });
 }
 function describeBare(value) {
@@ -1383,13 +1427,22 @@ var BasicCache = class {
     this.store = store;
     if (this.policy.cluster) this.guardLoads();
   }
-  async get(key) {
-    return this.store.get(key);
+  get(key) {
+    try {
+      return this.store.get(key);
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
-  async set(key, value, ttl) {
-    this.outdate(key);
-    if (this.stale) await Promise.all([this.store.set(key, value, ttl), this.stale.put(key, value, ttl ?? this.options.ttl)]);
-    else await this.store.set(key, value, ttl);
+  set(key, value, ttl) {
+    try {
+      this.outdate(key);
+      const set = this.store.set(key, value, ttl);
+      if (!this.stale) return set;
+      return Promise.all([set, this.stale.put(key, value, ttl ?? this.options.ttl)]).then(() => void 0);
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
   async del(key) {
     this.outdate(key);
@@ -1678,7 +1731,11 @@ var Cache = class {
    * `E_NOT_SERIALIZABLE` for one that JSON cannot hold where the store writes JSON, and with a
    * `TypeError` for a key that is not a string or a ttl that is not a number.
    */
-  async set(key, value, ttl, options) {
+  set(key, value, ttl, options) {
+    if (this.memory !== void 0 || ttl !== void 0 && typeof ttl !== "number" || options !== void 0) return this.setAsync(key, value, ttl, options);
+    return typeof key === "string" ? this.store.set(this.keyPrefix + key, value, ttl) : rejected(key);
+  }
+  async setAsync(key, value, ttl, options) {
     if (typeof ttl === "object" && ttl !== null && ("ttl" in ttl || "transaction" in ttl)) {
       options = ttl;
       ttl = ttl.ttl;
@@ -1694,9 +1751,12 @@ var Cache = class {
    * The value at `key`, `undefined` when there is none. The memory store gives the same object to
    * every caller.
    */
-  async get(key) {
-    const memory = this.memory;
-    return memory === void 0 ? this.store.get(this.key(key)) : memory.readBare(key);
+  get(key) {
+    if (this.memory !== void 0) return this.getNear(this.memory, key);
+    return typeof key === "string" ? this.store.get(this.keyPrefix + key) : rejected(key);
+  }
+  async getNear(memory, key) {
+    return memory.readBare(key);
   }
   /** Deletes a key; nothing when it is absent. With a `transaction`: as for {@link set}. */
   async del(key, options) {
@@ -1837,6 +1897,9 @@ var Cache = class {
     return this.keyPrefix === "" ? keys : keys.filter((key) => key.startsWith(this.keyPrefix));
   }
 };
+async function rejected(key) {
+  throw invalid(`a cache key is a string: ${describe2(key)}`);
+}
 function toObject(key, value) {
   if (value === void 0 || value === null) return {};
   if (typeof value === "object") return value;
@@ -1964,16 +2027,16 @@ var TieredStore = class extends RedisStore {
   get client() {
     return this.use.connection();
   }
-  async get(key) {
-    const near = this.near(key);
-    if (near !== void 0) return near;
-    checkKey(key);
+  get(key) {
     try {
-      return parse(key, await this.client.fill(key));
+      const near = this.near(key);
+      return near === void 0 ? this.client.fill(key, READ2) : Promise.resolve(near);
     } catch (error) {
-      if (isAway(error)) return void 0;
-      throw named(error, key);
+      return Promise.reject(error);
     }
+  }
+  async set(key, value, ttl) {
+    await this.write([key], () => super.set(key, value, ttl));
   }
   async mget(...keys) {
     return Promise.all(keys.map((key) => this.get(key)));

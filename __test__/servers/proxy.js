@@ -3,12 +3,19 @@
 
 const net = require('node:net');
 
+const open = new Set();
+// Also after a test that failed halfway.
+if (typeof afterAll === 'function') afterAll(() => Promise.all([...open].map((proxy) => proxy.close())));
+
 /** Forwards a free port of 127.0.0.1 to `target`. */
 class Proxy {
   constructor(target) {
     this.target = target;
     this.pairs = new Set();
-    /** `pass`; `refuse`: connections are closed at once; `blackhole`: nothing passes; `half`: what the server says does not. */
+    /**
+     * `pass`; `refuse`: connections are closed at once; `blackhole`: nothing passes; `half`: what the server says
+     * does not. A connection that has lost anything loses all that follows: TCP leaves nothing out.
+     */
     this.mode = 'pass';
     /** Milliseconds by which what the server says is late. */
     this.delay = 0;
@@ -20,6 +27,7 @@ class Proxy {
     const proxy = new Proxy(target);
     await new Promise((resolve) => proxy.server.listen(0, '127.0.0.1', resolve));
     proxy.port = proxy.server.address().port;
+    open.add(proxy);
     return proxy;
   }
 
@@ -39,10 +47,14 @@ class Proxy {
     };
     client.on('close', end);
     upstream.on('close', end);
-    client.on('data', (data) => { if (this.mode !== 'blackhole') upstream.write(data); });
-    let last = 0;
+    let [deaf, dumb, last] = [false, false, 0];
+    client.on('data', (data) => {
+      deaf ||= this.mode === 'blackhole';
+      if (!deaf) upstream.write(data);
+    });
     upstream.on('data', (data) => {
-      if (this.mode === 'blackhole' || this.mode === 'half') return;
+      dumb ||= this.mode === 'blackhole' || this.mode === 'half';
+      if (dumb) return;
       // What comes later stays behind what is late.
       last = Math.max(last, Date.now() + this.delay);
       if (last <= Date.now()) client.write(data);
@@ -59,6 +71,7 @@ class Proxy {
   }
 
   async close() {
+    open.delete(this);
     this.cut();
     await new Promise((resolve) => this.server.close(resolve));
   }

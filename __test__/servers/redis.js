@@ -15,6 +15,8 @@ const DEADLINE = 20_000;
 
 /** All that was started and not stopped; the tests' process takes them with it. */
 const running = new Set();
+// Also after a test that failed halfway.
+if (typeof afterAll === 'function') afterAll(() => Promise.all([...running].map((server) => server.stop())));
 process.on('exit', () => running.forEach((server) => server.process?.kill('SIGKILL')));
 
 /** A port that was free just now; below those that the system gives to clients. */

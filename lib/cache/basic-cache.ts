@@ -67,14 +67,23 @@ export class BasicCache<S extends Store = Store> {
     if (this.policy.cluster) this.guardLoads();
   }
 
-  async get<T = any>(key: string): Promise<T | undefined> {
-    return this.store.get<T>(key);
+  get<T = any>(key: string): Promise<T | undefined> {
+    try {
+      return this.store.get<T>(key);
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
-  async set(key: string, value: unknown, ttl?: Milliseconds): Promise<void> {
-    this.outdate(key);
-    if (this.stale) await Promise.all([this.store.set(key, value, ttl), this.stale.put(key, value, ttl ?? this.options.ttl)]);
-    else await this.store.set(key, value, ttl);
+  set(key: string, value: unknown, ttl?: Milliseconds): Promise<void> {
+    try {
+      this.outdate(key);
+      const set = this.store.set(key, value, ttl);
+      if (!this.stale) return set;
+      return Promise.all([set, this.stale.put(key, value, ttl ?? this.options.ttl)]).then(() => undefined);
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   async del(key: string): Promise<void> {

@@ -75,7 +75,13 @@ export class Cache {
    * `E_NOT_SERIALIZABLE` for one that JSON cannot hold where the store writes JSON, and with a
    * `TypeError` for a key that is not a string or a ttl that is not a number.
    */
-  async set(key: string, value: unknown, ttl?: Milliseconds | SetOptions, options?: ChangeOptions): Promise<void> {
+  set(key: string, value: unknown, ttl?: Milliseconds | SetOptions, options?: ChangeOptions): Promise<void> {
+    // What is usual elsewhere than in memory, without a promise of our own around the store's.
+    if (this.memory !== undefined || (ttl !== undefined && typeof ttl !== 'number') || options !== undefined) return this.setAsync(key, value, ttl, options);
+    return typeof key === 'string' ? this.store.set(this.keyPrefix + key, value, ttl) : rejected(key);
+  }
+
+  private async setAsync(key: string, value: unknown, ttl?: Milliseconds | SetOptions, options?: ChangeOptions): Promise<void> {
     if (typeof ttl === 'object' && ttl !== null && ('ttl' in ttl || 'transaction' in ttl)) {
       options = ttl;
       ttl = (ttl as SetOptions).ttl;
@@ -92,9 +98,13 @@ export class Cache {
    * The value at `key`, `undefined` when there is none. The memory store gives the same object to
    * every caller.
    */
-  async get<T = any>(key: string): Promise<T | undefined> {
-    const memory = this.memory;
-    return memory === undefined ? this.store.get<T>(this.key(key)) : (memory.readBare(key) as T | undefined);
+  get<T = any>(key: string): Promise<T | undefined> {
+    if (this.memory !== undefined) return this.getNear(this.memory, key);
+    return typeof key === 'string' ? this.store.get<T>(this.keyPrefix + key) : rejected(key);
+  }
+
+  private async getNear<T>(memory: MemoryStore, key: string): Promise<T | undefined> {
+    return memory.readBare(key) as T | undefined;
   }
 
   /** Deletes a key; nothing when it is absent. With a `transaction`: as for {@link set}. */
@@ -257,6 +267,10 @@ export class Cache {
     // Not every store heeds the pattern.
     return this.keyPrefix === '' ? keys : keys.filter((key) => key.startsWith(this.keyPrefix));
   }
+}
+
+async function rejected(key: unknown): Promise<never> {
+  throw invalid(`a cache key is a string: ${describe(key)}`);
 }
 
 function toObject(key: string, value: unknown): object {

@@ -1,10 +1,10 @@
 import { invalid } from '../errors';
-import { isAway } from '../redis/connection';
 import type { TieredConnection } from '../redis/tiered-connection';
 import { hasPassed } from './clock';
 import { copyOfJson } from './clone';
 import { checkKey, describe } from './memory-store';
-import { named, parse, RedisStore, type RedisStoreOptions } from './redis-store';
+import { parse, READ, RedisStore, type RedisStoreOptions } from './redis-store';
+import type { Milliseconds } from './store';
 
 /** Options of a tiered store, beside those of a Redis store. */
 export interface TieredStoreOptions extends RedisStoreOptions {
@@ -59,16 +59,17 @@ export class TieredStore extends RedisStore {
     return this.use.connection() as TieredConnection;
   }
 
-  override async get<T = any>(key: string): Promise<T | undefined> {
-    const near = this.near(key);
-    if (near !== undefined) return near as T;
-    checkKey(key);
+  override get<T = any>(key: string): Promise<T | undefined> {
     try {
-      return parse(key, await this.client.fill(key));
+      const near = this.near(key);
+      return near === undefined ? this.client.fill(key, READ) : Promise.resolve(near as T);
     } catch (error) {
-      if (isAway(error)) return undefined;
-      throw named(error, key);
+      return Promise.reject(error);
     }
+  }
+
+  override async set(key: string, value: unknown, ttl?: Milliseconds): Promise<void> {
+    await this.write([key], () => super.set(key, value, ttl));
   }
 
   override async mget(...keys: string[]): Promise<unknown[]> {

@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 import type { Logger } from '../app/logger';
 import { invalid, MortiseError } from '../errors';
-import { Batch, Completions, type Handle, listenWeakly } from '../native';
+import { Batch, Completions, type Ending, type Handle, listenWeakly } from '../native';
 import { binding, type HealthParts, Operation } from './binding';
 import { type RedisOptions, serializeOptions } from './options';
 
@@ -75,10 +75,10 @@ export class RedisConnection extends EventEmitter {
     return this.send(words as string[]);
   }
 
-  /** As {@link command}, for words that are strings for sure. */
-  send<T = any>(words: readonly string[]): Promise<T> {
+  /** As {@link command}, for words that are strings for sure; `ending` makes something else of the reply. */
+  send<T = any>(words: readonly string[], subject?: string, ending?: Ending): Promise<T> {
     if (this.handle === undefined) this.open();
-    const promise = this.replies.promise<T>();
+    const promise = this.replies.promise<T>(subject, ending);
     this.batch.addWords(this.replies.last, words);
     return promise;
   }
@@ -160,9 +160,11 @@ let shared: Completions | undefined;
 /** The replies of all connections, so that opening many costs no listener each. */
 function replies(): Completions {
   // `NaN` stands for OK, and a payload for what is not a number.
-  shared ??= new Completions((value, payload) => {
-    if (payload !== undefined) return payload;
-    return value === value ? value : 'OK';
+  shared ??= new Completions({
+    convert: (value, payload) => {
+      if (payload !== undefined) return payload;
+      return value === value ? value : 'OK';
+    },
   });
   return shared;
 }

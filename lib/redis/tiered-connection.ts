@@ -1,5 +1,5 @@
 import { invalid } from '../errors';
-import { Batch, type Handle } from '../native';
+import { Batch, type Ending, type Handle } from '../native';
 import { binding } from './binding';
 import { RedisConnection } from './connection';
 import type { RedisOptions } from './options';
@@ -81,17 +81,17 @@ export class TieredConnection extends RedisConnection {
   }
 
   /** Reads a key from the server, and keeps what is found. After all that was sent before. */
-  fill(key: string): Promise<string | null> {
+  fill<T = string | null>(key: string, ending?: Ending): Promise<T> {
     if (this.handle === undefined) this.open();
     this.batch.flush();
-    const promise = this.replies.promise<string | null>();
+    const promise = this.replies.promise<T>(key, ending);
     this.fills.addWords(this.replies.last, [key]);
     return promise;
   }
 
-  override send<T = any>(words: readonly string[]): Promise<T> {
+  override send<T = any>(words: readonly string[], subject?: string, ending?: Ending): Promise<T> {
     this.fills?.flush();
-    return super.send(words);
+    return super.send(words, subject, ending);
   }
 
   override operate<T = any>(operation: number, words: string[]): Promise<T> {

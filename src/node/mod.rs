@@ -37,7 +37,7 @@ pub struct Context {
 /// due, and never keep Node alive.
 pub static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(1)
         .thread_name("mortise")
         .enable_all()
         .build()

@@ -123,7 +123,7 @@ fn fill(call: &Call) -> Reply {
                         Err(error) => (error.clone().map(Err), None),
                     };
                     let text = text.unwrap_or(Ok(Value::Nil)).and_then(|text| server.check(text));
-                    keep(&cache, fill, &text, life);
+                    keep(&cache, fill, &text, life.as_ref());
                     answers.event(sequence, text)
                 })
                 .collect();
@@ -134,11 +134,11 @@ fn fill(call: &Call) -> Reply {
 }
 
 /// Ends a fill with the replies to `GET` and `PTTL`.
-fn keep(cache: &NearCache, fill: Fill, text: &Result<Value>, life: Option<Result<Value>>) {
+fn keep(cache: &NearCache, fill: Fill, text: &Result<Value>, life: Option<&Result<Value>>) {
     let life = match life {
         Some(Ok(Value::Int(-1))) => Some(None),
         Some(Ok(Value::Int(milliseconds))) => {
-            u64::try_from(milliseconds).ok().map(Duration::from_millis).map(Some)
+            u64::try_from(*milliseconds).ok().map(Duration::from_millis).map(Some)
         }
         _ => None,
     };

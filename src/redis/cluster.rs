@@ -173,7 +173,9 @@ impl Cluster {
                 match replies {
                     Err(error) => {
                         self.refresh.notify_one();
-                        group.iter().for_each(|at| results[*at] = Some(Err(error.clone())));
+                        for at in group {
+                            results[at] = Some(Err(error.clone()));
+                        }
                     }
                     Ok(replies) => {
                         for (at, reply) in group.into_iter().zip(replies) {

@@ -157,6 +157,9 @@ impl Link {
     }
 
     /// As [`submit`](Self::submit), for a caller that waits.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] or [`Error::CommandTimeout`] when nothing is known of any of the commands.
     pub fn send(&self, commands: Vec<Command>) -> impl Future<Output = Result<Vec<Value>>> + use<> {
         let (told, result) = oneshot::channel();
         self.submit(Box::new(|| commands), Box::new(|result| _ = told.send(result)));
@@ -363,13 +366,12 @@ impl Driver {
         tokio::pin!(heartbeat);
         let end = loop {
             tokio::select! {
-                job = self.inbox.recv() => match job {
-                    Some(job) => in_flight.push(self.execute(&connection, job)),
-                    None => {
-                        // What was accepted is still answered.
-                        while in_flight.next().await.is_some() {}
-                        break End::Dropped;
-                    }
+                job = self.inbox.recv() => if let Some(job) = job {
+                    in_flight.push(self.execute(&connection, job));
+                } else {
+                    // What was accepted is still answered.
+                    while in_flight.next().await.is_some() {}
+                    break End::Dropped;
                 },
                 Some(broken) = in_flight.next() => if let Some(broken) = broken {
                     pushes.lose();

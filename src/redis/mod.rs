@@ -9,10 +9,10 @@
 
 mod cluster;
 mod command;
-mod config;
+pub mod config;
 mod connect;
 mod health;
-mod link;
+pub mod link;
 mod script;
 
 pub use command::Command;
@@ -161,7 +161,7 @@ impl Redis {
         }
     }
 
-    /// Sends the same command to every master, and gives the replies by master.
+    /// The reply of one master, of those that [`masters`](Self::masters) counts.
     ///
     /// # Errors
     /// As [`ask`](Self::ask).
@@ -181,6 +181,9 @@ impl Redis {
     }
 
     /// How many masters there are.
+    ///
+    /// # Errors
+    /// As [`batch`](Self::batch), while the cluster's map of slots is not known.
     pub async fn masters(&self) -> Result<usize> {
         match &self.backend {
             Backend::Link(_) => Ok(1),

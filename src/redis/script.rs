@@ -19,20 +19,22 @@ impl Script {
     }
 
     /// Runs the script, loading it where the server has lost it or never had it.
+    ///
+    /// # Errors
+    /// As [`Redis::ask`].
     pub async fn run(&self, redis: &Redis, keys: &[&[u8]], arguments: &[&[u8]]) -> Result<Value> {
-        let reply =
-            redis.call(self.command("EVALSHA", self.hash.as_bytes(), keys, arguments)).await?;
+        let reply = redis.call(command("EVALSHA", self.hash.as_bytes(), keys, arguments)).await?;
         let unknown = matches!(&reply, Value::ServerError(error) if error.code() == "NOSCRIPT");
         if !unknown {
             return redis.check(reply);
         }
-        let reply = redis.call(self.command("EVAL", self.text.as_bytes(), keys, arguments)).await?;
+        let reply = redis.call(command("EVAL", self.text.as_bytes(), keys, arguments)).await?;
         redis.check(reply)
     }
+}
 
-    fn command(&self, name: &str, script: &[u8], keys: &[&[u8]], arguments: &[&[u8]]) -> Command {
-        let count = keys.len().to_string();
-        let head = [name.as_bytes(), script, count.as_bytes()];
-        Command::new(head.iter().chain(keys).chain(arguments))
-    }
+fn command(name: &str, script: &[u8], keys: &[&[u8]], arguments: &[&[u8]]) -> Command {
+    let count = keys.len().to_string();
+    let head = [name.as_bytes(), script, count.as_bytes()];
+    Command::new(head.iter().chain(keys).chain(arguments))
 }
