@@ -47,7 +47,16 @@ class Proxy {
     };
     client.on('close', end);
     upstream.on('close', end);
-    let [deaf, dumb, last] = [false, false, 0];
+    let [deaf, dumb] = [false, false];
+    // What comes later stays behind what is late: one queue and one timer, since timers do not keep an order.
+    const late = [];
+    const deliver = () => {
+      while (late.length > 0 && late[0].due <= performance.now()) {
+        const { data } = late.shift();
+        if (!client.destroyed) client.write(data);
+      }
+      if (late.length > 0) setTimeout(deliver, late[0].due - performance.now());
+    };
     client.on('data', (data) => {
       deaf ||= this.mode === 'blackhole';
       if (!deaf) upstream.write(data);
@@ -55,10 +64,9 @@ class Proxy {
     upstream.on('data', (data) => {
       dumb ||= this.mode === 'blackhole' || this.mode === 'half';
       if (dumb) return;
-      // What comes later stays behind what is late.
-      last = Math.max(last, Date.now() + this.delay);
-      if (last <= Date.now()) client.write(data);
-      else setTimeout(() => { if (!client.destroyed) client.write(data); }, last - Date.now() + 1);
+      if (this.delay === 0 && late.length === 0) return client.write(data);
+      late.push({ data, due: Math.max(performance.now() + this.delay, late.at(-1)?.due ?? 0) });
+      if (late.length === 1) setTimeout(deliver, this.delay);
     });
   }
 
