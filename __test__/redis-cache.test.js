@@ -532,6 +532,106 @@ describe('as an engine', () => {
     }
   });
 
+  test.each([[{}], [{ keyPrefix: 'app:' }]])('the unmodified manager of @nocobase/cache runs on ours, with %p', async (settings) => {
+    const { CacheManager: Theirs } = require('@nocobase/cache');
+    const manager = new Theirs({
+      defaultStore: 'ours', prefix: 'app',
+      stores: {
+        ours: { store: redisStore, close: async (store) => store.close(), url: server.url, ...settings },
+        tiered: { store: tieredStore, close: async (store) => store.close(), url: server.url, ...settings },
+      },
+    });
+    for (const store of ['ours', 'tiered']) {
+      const cache = await manager.createCache({ name: 'c', prefix: 'c', store });
+      await cache.set('k', { n: 1 }, 60_000);
+      expect(await server.call('GET', 'app:c:k')).toBe('{"n":1}');
+      expect(await cache.get('k')).toEqual({ n: 1 });
+      expect(await cache.wrap('w', async () => 'loaded')).toBe('loaded');
+      expect(await cache.wrapWithCondition('v', async () => 5)).toBe(5);
+      await cache.mset([['a', 1], ['b', 2]]);
+      expect(await cache.mget('a', 'none', 'b')).toEqual([1, undefined, 2]);
+      await cache.mdel('a', 'b');
+      await cache.setValueInObject('o', 'f', 1);
+      expect(await cache.getValueInObject('o', 'f')).toBe(1);
+      await cache.reset();
+      expect(await cache.get('k')).toBeUndefined();
+    }
+    await manager.close();
+  });
+
+  test('plain cache-manager 5 runs on ours', async () => {
+    const { caching } = require('cache-manager');
+    for (const factory of [redisStore, tieredStore]) {
+      const cache = await caching(factory, { url: server.url, ttl: 60_000 });
+      await cache.set('k', [1]);
+      expect(await cache.get('k')).toEqual([1]);
+      expect(await cache.wrap('w', async () => 'loaded')).toBe('loaded');
+      expect(await cache.store.ttl('w')).toBeGreaterThan(50_000);
+      await cache.del('k');
+      expect(await cache.get('k')).toBeUndefined();
+      cache.store.close();
+    }
+  });
+
+  test("NocoBase's own Redis store, registered with our manager, and ours read each other's entries", async () => {
+    const { redisStore: theirs } = require('cache-manager-redis-yet');
+    const manager = managerOf({ prefix: 'main' });
+    manager.registerStore({ name: 'theirs', store: theirs, close: (store) => store.client.quit(), url: server.url });
+    const [old, ours] = [await manager.createCache({ name: 'x', prefix: 'x', store: 'theirs' }), await manager.createCache({ name: 'x', prefix: 'x', store: 'redis' })];
+    await old.set('k', { a: ['ä', null] }, 60_000);
+    expect(await ours.get('k')).toEqual({ a: ['ä', null] });
+    expect(await ours.ttl('k')).toBeGreaterThan(50_000);
+    await ours.set('k', { b: 1 });
+    expect(await old.get('k')).toEqual({ b: 1 });
+    await old.reset();
+    expect(await ours.get('k')).toBeUndefined();
+  });
+
+  test('bloom filters by the module of a server that has it', async () => {
+    // A server that knows just what a bloom filter of the module is.
+    const filters = new Map();
+    const answer = (name, key, ...rest) => {
+      switch (name.toUpperCase()) {
+        case 'BF.RESERVE': {
+          if (filters.has(key)) return '-ERR item exists\r\n';
+          filters.set(key, new Set());
+          return '+OK\r\n';
+        }
+        case 'BF.INSERT': {
+          if (!filters.has(key)) return '-ERR not found\r\n';
+          for (const value of rest.slice(2)) filters.get(key).add(value);
+          return `*${rest.length - 2}\r\n${':1\r\n'.repeat(rest.length - 2)}`;
+        }
+        case 'BF.EXISTS': return `:${Number(filters.get(key)?.has(rest[0]) ?? false)}\r\n`;
+        case 'HELLO': return "-ERR unknown command 'HELLO'\r\n";
+        default: return '+OK\r\n';
+      }
+    };
+    const fake = require('node:net').createServer((socket) => {
+      socket.on('error', () => {});
+      socket.on('data', (data) => {
+        const words = data.toString().split('\r\n');
+        for (let at = 0; words[at]?.startsWith('*');) {
+          const count = Number(words[at].slice(1));
+          socket.write(answer(...Array.from({ length: count }, (_, i) => words[at + 2 + i * 2])));
+          at += 1 + count * 2;
+        }
+      });
+    }).listen(0, '127.0.0.1');
+    await new Promise((resolve) => fake.once('listening', resolve));
+    const manager = managerOf({ prefix: 'main' }, { url: undefined, port: fake.address().port });
+    const filter = await manager.createBloomFilter({ prefix: 'b' });
+    await filter.add('f', 'x');
+    expect(await filter.exists('f', 'x')).toBe(false);
+    await filter.reserve('f', 0.01, 100);
+    await filter.reserve('f', 0.01, 100);
+    await filter.mAdd('f', ['x', 'y']);
+    expect(await Promise.all(['x', 'y', 'z'].map((value) => filter.exists('f', value)))).toEqual([true, true, false]);
+    expect([...filters.keys()]).toEqual(['main:b:f']);
+    await manager.close();
+    await new Promise((resolve) => fake.close(resolve));
+  });
+
   test('a store of another maker, registered with our manager, works with ours beside it', async () => {
     const engine = new MemoryStore();
     const theirs = { name: 'theirs', isCacheable: () => true };
