@@ -44,12 +44,13 @@ declare class Completions {
 	/** Settles a promise from JavaScript's side; nothing when it has been settled. */
 	settle(sequence: number, value: number, payload: unknown): void;
 }
-/** What a {@link Batch} hands over: `commands, text, numbers, filled`. */
+/** What a {@link Batch} hands over; `units` is the length of `text`. */
 export type BatchArguments = [
 	commands: number,
 	text: string,
 	numbers: Float64Array,
-	filled: number
+	filled: number,
+	units: number
 ];
 declare class Batch {
 	private readonly submit;

@@ -303,7 +303,7 @@ var Batch = class {
     this.commands = 0;
     this.text = "";
     this.filled = 0;
-    this.submit(commands, text2, numbers2, filled);
+    this.submit(commands, text2, numbers2, filled, text2.length);
   }
   reserve(numbers2) {
     const needed = this.filled + numbers2;

@@ -202,8 +202,8 @@ function isError(value: unknown): boolean {
   return typeof value === 'object' && value !== null && Object.prototype.toString.call(value) === '[object Error]';
 }
 
-/** What a {@link Batch} hands over: `commands, text, numbers, filled`. */
-export type BatchArguments = [commands: number, text: string, numbers: Float64Array, filled: number];
+/** What a {@link Batch} hands over; `units` is the length of `text`. */
+export type BatchArguments = [commands: number, text: string, numbers: Float64Array, filled: number, units: number];
 
 /**
  * Parts of a turn's commands: the first is small, so that the other side begins while JavaScript goes on.
@@ -270,7 +270,7 @@ export class Batch {
     this.commands = 0;
     this.text = '';
     this.filled = 0;
-    this.submit(commands, text, numbers, filled);
+    this.submit(commands, text, numbers, filled, text.length);
   }
 
   private reserve(numbers: number): void {

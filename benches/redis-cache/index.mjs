@@ -115,10 +115,5 @@ for (const [size, label] of [['small', '100 B'], ['large', '5 KB']]) {
   }
 }
 
-await manager.close();
-raw.close();
-await nodeRedis.quit();
-ioredis.disconnect();
-await bento.disconnectAll();
-await server.stop();
+// Without the server some peers end the process.
 process.exit();

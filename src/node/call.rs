@@ -6,7 +6,7 @@ use napi::sys;
 use std::{any::TypeId, ffi::c_void, mem::MaybeUninit, panic::AssertUnwindSafe, ptr};
 
 /// The most arguments a function of the binding takes.
-pub const MAX_ARGUMENTS: usize = 8;
+pub const MAX_ARGUMENTS: usize = 9;
 /// Keys up to this many UTF-16 units are read without an allocation.
 const STACK_UNITS: usize = 256;
 

@@ -116,7 +116,7 @@ fn shown(call: &Call) -> Reply {
     call.string(&Config::from_json(&call.text(0)?)?.shown())
 }
 
-/// `redisSubmit(redis, listener, commands, text, numbers, filled)`; a command is its sequence
+/// `redisSubmit(redis, listener, commands, text, numbers, filled, units)`; a command is its sequence
 /// number, the count of its words, and the words.
 fn submit(call: &Call) -> Reply {
     let redis = redis(call, 0)?;
@@ -159,7 +159,7 @@ fn submit(call: &Call) -> Reply {
 fn cut(batch: &mut Commands) -> Result<Command> {
     batch.f64()?;
     let words = batch.number()?;
-    let mut command = Command::empty();
+    let mut command = Command::with_capacity(words as usize, batch.lengths(words as usize).sum());
     for _ in 0..words {
         command.push(&batch.bytes()?);
     }

@@ -92,7 +92,7 @@ fn get(call: &Call) -> Reply {
     string_of_bytes(call.env, &found.text)
 }
 
-/// `tieredFill(tiered, listener, commands, text, numbers, filled)`: reads keys and keeps what is found. A
+/// `tieredFill(tiered, listener, commands, text, numbers, filled, units)`: reads keys and keeps what is found. A
 /// command is its sequence number, 1, and the key.
 fn fill(call: &Call) -> Reply {
     let redis = redis(call, 0)?;

@@ -26,16 +26,16 @@ const SCRIPTS: [&str; 5] = ["EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO", "FCALL"]
 impl Command {
     /// A command of words, the first of which is its name. The key is found by the name.
     pub fn new<W: AsRef<[u8]>>(words: impl IntoIterator<Item = W>) -> Self {
-        let mut command = Self::empty();
+        let mut command = Self::with_capacity(4, 64);
         for word in words {
             command.push(word.as_ref());
         }
         command
     }
 
-    /// A command of which nothing is known yet.
-    pub fn empty() -> Self {
-        Self { cmd: Cmd::new(), words: 0, key_at: usize::MAX, slot: None }
+    /// A command without words yet, with room for so many words of so many bytes.
+    pub fn with_capacity(words: usize, bytes: usize) -> Self {
+        Self { cmd: Cmd::with_capacity(words, bytes), words: 0, key_at: usize::MAX, slot: None }
     }
 
     /// Adds a word.
