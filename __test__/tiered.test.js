@@ -152,11 +152,15 @@ test('all caches and worker threads of the process share one near cache', async 
         if (seen.some((value) => value !== i)) console.log('stale', i, seen);
       }
       console.log('done');
-      workers.forEach((worker) => worker.postMessage('end'));
+      process.stdin.once('data', () => {
+        process.stdin.pause();
+        workers.forEach((worker) => worker.postMessage('end'));
+      });
     })();
-  `);
+  `, { stdin: 'pipe' });
   await until(() => run.lines.includes('done'));
   expect((await server.call('CLIENT', 'LIST')).match(/name=mortise:tiered/g)).toHaveLength(1);
+  run.handle.stdin.end('end\n');
   expect(await run.exit).toMatchObject({ code: 0 });
   expect(run.lines).toEqual(['done']);
 });
