@@ -2,7 +2,8 @@
 
 import {
   type AppOptions, type Cache, createApp, type IEventQueueAdapter, type ILockAdapter, install, type IPubSubAdapter,
-  LocalLockAdapter, LockAbortError, LockAcquireError, LockManager, MemoryPubSubAdapter, MortiseError, Plugin, serving,
+  LocalLockAdapter, LockAbortError, LockAcquireError, LockManager, MemoryPubSubAdapter, MortiseError, Plugin,
+  RedisConnection, type RedisHealth, type RedisOptions, redisStore, RedisStore, serving, type TieredStore, tieredStore,
 } from 'mortise';
 
 interface User {
@@ -89,4 +90,24 @@ export function adapters(pubSub: IPubSubAdapter, queue: IEventQueueAdapter, Adap
 export function codes(error: unknown): string | undefined {
   if (error instanceof LockAcquireError || error instanceof LockAbortError || error instanceof MortiseError) return error.code;
   return undefined;
+}
+
+export async function onRedis(): Promise<void> {
+  const options: RedisOptions = { sentinels: [{ host: 'a' }], masterName: 'main', tls: { ca: '' }, reconnectGrace: 500 };
+  const app = createApp({ redis: options, cacheManager: { defaultStore: 'tiered', stores: { tiered: { reference: true } } } });
+  const cache = await app.cacheManager.createCache({ name: 'c', singleFlight: 'cluster', grace: 1000, softTimeout: 5 });
+  const loaded: number = await cache.wrap('k', async () => 1, 60_000, { hardTimeout: 100, staleWhileRevalidate: 1000 });
+  await cache.set('k', loaded, { ttl: 5, transaction: { afterCommit: () => undefined } });
+  await cache.del('k', { transaction: null });
+  // @ts-expect-error there is no such way to load
+  await cache.wrap('k', async () => 1, 60_000, { singleFlight: 'world' });
+  const health: RedisHealth[] = app.cacheManager.health();
+  const state: 'connecting' | 'ready' | 'away' | 'closed' | undefined = health[0]?.state;
+  const store: RedisStore = await redisStore({ url: 'redis://h', keyPrefix: 'p:' });
+  const tiered: TieredStore = await tieredStore({ maxBytes: 1024 });
+  const redis = new RedisConnection('redis://h');
+  const text = await redis.command<string | null>('GET', 'k');
+  redis.on('away', ({ reason }: RedisHealth) => reason);
+  redis.close();
+  return void [state, store, tiered, text];
 }

@@ -19,7 +19,7 @@ use std::{
     hash::BuildHasher,
     sync::{
         Arc, LazyLock, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -61,10 +61,17 @@ pub struct NearCache {
     fills: Mutex<HashMap<Key, Reads, Hasher>>,
     /// Grows when all is invalidated. Entries of an earlier one are not answered.
     epoch: AtomicU64,
-    /// Whether the server tells of changes.
-    tracking: AtomicBool,
+    /// The open connections whose server tells of changes, and those whose does not. A cluster has
+    /// several, and one that does not tell is one too many.
+    connections: Mutex<Connections>,
     observers: Mutex<Vec<Weak<dyn Observer>>>,
     hasher: Hasher,
+}
+
+#[derive(Default)]
+struct Connections {
+    tracking: usize,
+    silent: usize,
 }
 
 #[derive(Default)]
@@ -106,7 +113,7 @@ impl NearCache {
             entries,
             fills: Mutex::new(HashMap::with_hasher(hasher.clone())),
             epoch: AtomicU64::new(0),
-            tracking: AtomicBool::new(false),
+            connections: Mutex::default(),
             observers: Mutex::default(),
             hasher,
         }
@@ -125,7 +132,8 @@ impl NearCache {
 
     /// Whether the server tells of changes; without that nothing is kept.
     pub fn is_tracking(&self) -> bool {
-        self.tracking.load(Ordering::Acquire)
+        let connections = self.connections.lock();
+        connections.tracking > 0 && connections.silent == 0
     }
 
     /// To be called before a read of `key` is sent.
@@ -225,14 +233,16 @@ impl Watch for NearCache {
         if resp3 { vec![Command::new(["CLIENT", "TRACKING", "ON", "NOLOOP"])] } else { Vec::new() }
     }
 
-    fn opened(&self, replies: &[Value]) {
-        // In a cluster every master's connection must track; one that does not ends it for all.
+    fn opened(&self, replies: &[Value]) -> bool {
         let tracks = matches!(replies, [Value::Okay]);
-        if !tracks {
+        if tracks {
+            self.connections.lock().tracking += 1;
+        } else {
             tracing::warn!(?replies, "the server does not track keys");
+            self.connections.lock().silent += 1;
             self.flush();
         }
-        self.tracking.store(tracks, Ordering::Release);
+        tracks
     }
 
     fn pushed(&self, push: &PushInfo) {
@@ -252,8 +262,14 @@ impl Watch for NearCache {
         }
     }
 
-    fn lost(&self) {
+    fn lost(&self, opened: Option<bool>) {
         self.flush();
+        let mut connections = self.connections.lock();
+        match opened {
+            Some(true) => connections.tracking -= 1,
+            Some(false) => connections.silent -= 1,
+            None => {}
+        }
     }
 }
 
@@ -334,7 +350,7 @@ mod tests {
         let kept = near.begin(b"a");
         near.end(kept, Some((b"1", None)));
         let under_way = near.begin(b"b");
-        near.lost();
+        near.lost(Some(true));
         assert_eq!(text(&near, "a"), None);
         assert!(!near.end(under_way, Some((b"2", None))));
         near.pushed(&push(None));
@@ -353,6 +369,18 @@ mod tests {
         let fill = near.begin(b"k");
         near.end(fill, Some((b"1", Some(Duration::from_secs(9999)))));
         assert!(near.get(b"k").is_some_and(|found| found.left <= LONGEST_LIFE));
+    }
+
+    #[test]
+    fn one_connection_that_does_not_track_is_one_too_many() {
+        let near = tracked();
+        near.opened(&[]);
+        assert!(!near.is_tracking());
+        near.lost(Some(false));
+        assert!(near.is_tracking());
+        near.lost(None);
+        near.lost(Some(true));
+        assert!(!near.is_tracking());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use futures_util::{StreamExt, stream::FuturesUnordered};
+use parking_lot::Mutex;
 use redis::{
     Pipeline, PushInfo, PushKind, Value,
     aio::{AsyncPushSender, MultiplexedConnection, SendError},
@@ -23,10 +24,7 @@ use std::{
     future::Future,
     hash::{BuildHasher, RandomState},
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 use tokio::{
@@ -51,12 +49,13 @@ pub trait Watch: Send + Sync + 'static {
     fn purpose(&self) -> &'static str;
     /// What is sent on each new connection before anything else; an error in the reply is logged.
     fn greeting(&self, resp3: bool) -> Vec<Command>;
-    /// A new connection stands, and answered the greeting so.
-    fn opened(&self, replies: &[Value]);
+    /// A new connection stands, and answered the greeting so. What it gives is told when it is lost.
+    fn opened(&self, replies: &[Value]) -> bool;
     /// The server pushes.
     fn pushed(&self, push: &PushInfo);
-    /// The connection is lost. Once for each that was opened, before a new one is made.
-    fn lost(&self);
+    /// A connection is lost; `opened` is what it gave, nothing when it was lost while it greeted. Once
+    /// for each, before a new one is made.
+    fn lost(&self, opened: Option<bool>);
 }
 
 /// Nobody watches.
@@ -71,11 +70,13 @@ impl Watch for Unwatched {
         Vec::new()
     }
 
-    fn opened(&self, _: &[Value]) {}
+    fn opened(&self, _: &[Value]) -> bool {
+        true
+    }
 
     fn pushed(&self, _: &PushInfo) {}
 
-    fn lost(&self) {}
+    fn lost(&self, _: Option<bool>) {}
 }
 
 /// A batch on its way.
@@ -186,15 +187,42 @@ struct Pushes {
 
 #[derive(Default)]
 struct PushState {
-    /// Between `opened` and `lost`.
-    open: AtomicBool,
+    /// Held while the watch is told, so that it is told in order.
+    phase: Mutex<Phase>,
     lost: Notify,
 }
 
+#[derive(Default, Clone, Copy)]
+enum Phase {
+    #[default]
+    Connecting,
+    Greeting,
+    Open(bool),
+    Lost,
+}
+
 impl Pushes {
+    /// Pushes may come from now on.
+    fn greet(&self) {
+        *self.state.phase.lock() = Phase::Greeting;
+    }
+
+    /// The greeting was answered. False when the connection is lost already.
+    fn open(&self, replies: &[Value]) -> bool {
+        let mut phase = self.state.phase.lock();
+        let alive = matches!(*phase, Phase::Greeting);
+        if alive {
+            *phase = Phase::Open(self.watch.opened(replies));
+        }
+        alive
+    }
+
     fn lose(&self) {
-        if self.state.open.swap(false, Ordering::AcqRel) {
-            self.watch.lost();
+        let mut phase = self.state.phase.lock();
+        match std::mem::replace(&mut *phase, Phase::Lost) {
+            Phase::Greeting => self.watch.lost(None),
+            Phase::Open(opened) => self.watch.lost(Some(opened)),
+            Phase::Connecting | Phase::Lost => {}
         }
     }
 }
@@ -204,7 +232,7 @@ impl AsyncPushSender for Pushes {
         if push.kind == PushKind::Disconnection {
             self.lose();
             self.state.lost.notify_one();
-        } else if self.state.open.load(Ordering::Acquire) {
+        } else if matches!(*self.state.phase.lock(), Phase::Greeting | Phase::Open(_)) {
             self.watch.pushed(&push);
         }
         Ok(())
@@ -288,7 +316,7 @@ impl Driver {
             let mut connected = connect(&config, &target, watch.purpose(), pushes.clone()).await?;
             let greeting = watch.greeting(connected.resp3);
             // Pushes may follow the greeting's reply at once.
-            pushes.state.open.store(true, Ordering::Release);
+            pushes.greet();
             let greeted = if greeting.is_empty() {
                 Ok(Vec::new())
             } else {
@@ -356,7 +384,9 @@ impl Driver {
     /// Serves jobs until the connection is lost or nobody holds the link.
     async fn serve(&mut self, connected: Connected, greeted: &[Value], pushes: &Pushes) -> End {
         let Connected { connection, resp3, version, eviction } = connected;
-        self.watch.opened(greeted);
+        if !pushes.open(greeted) {
+            return End::Lost("the server closed the connection".into());
+        }
         self.monitor.ready(version, if resp3 { 3 } else { 2 }, eviction);
         let mut in_flight: InFlight = FuturesUnordered::new();
         for job in std::mem::take(&mut self.waiting) {
