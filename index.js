@@ -2018,10 +2018,7 @@ var TieredStore = class extends RedisStore {
   old = /* @__PURE__ */ new Map();
   units = 0;
   constructor(options = {}) {
-    super(options, "tiered");
-    if (options.reference !== void 0 && typeof options.reference !== "boolean") {
-      throw invalid(`reference of a tiered store is true or false: ${describe2(options.reference)}`);
-    }
+    super(checkReference(options), "tiered");
     this.reference = options.reference ?? false;
   }
   get client() {
@@ -2098,6 +2095,10 @@ var TieredStore = class extends RedisStore {
     this.units = 0;
   }
 };
+function checkReference(options) {
+  if (options.reference === void 0 || typeof options.reference === "boolean") return options;
+  throw invalid(`reference of a tiered store is true or false: ${describe2(options.reference)}`);
+}
 
 // lib/cache/cache-manager.ts
 var CacheManager = class {
@@ -2235,6 +2236,7 @@ var CacheManager = class {
     if (source === "redis" || source === "tiered") {
       const tiered = source === "tiered" || settings.tiered === true;
       const options = { logger: this.logger, ...settings };
+      loadPolicy(settings);
       const engine = tiered ? new TieredStore(options) : new RedisStore(options);
       const opened2 = { close: close ?? (() => engine.close()), store: new BasicCache(engine, settings) };
       register(opened2);

@@ -320,22 +320,25 @@ describe.each([['redis'], ['tiered']])('a cache on %s', (defaultStore) => {
   });
 
   test('after close a cache connects again', async () => {
-    await cache.set('k', 1);
-    await manager.close();
-    await manager.close();
-    await until(async () => !(await server.call('CLIENT', 'LIST')).includes('name=mortise:'));
-    expect(await cache.get('k')).toBe(1);
-    await manager.flushAll();
-    expect(await cache.get('k')).toBeUndefined();
+    const own = managerOf({ defaultStore, prefix: 'main' }, { database: 5 });
+    const closing = await own.createCache({ name: 'c', prefix: 'c' });
+    await closing.set('k', 1);
+    expect((await server.call('CLIENT', 'LIST')).match(/ db=5 /g)).toHaveLength(1);
+    await own.close();
+    await own.close();
+    await until(async () => !(await server.call('CLIENT', 'LIST')).includes(' db=5 '));
+    expect(await closing.get('k')).toBe(1);
+    await own.flushAll();
+    expect(await closing.get('k')).toBeUndefined();
   });
 });
 
 test('many caches share one connection', async () => {
-  const manager = managerOf({ prefix: 'main' });
+  const manager = managerOf({ prefix: 'main' }, { database: 6 });
   const caches = await Promise.all(Array.from({ length: 20 }, (_, i) => manager.createCache({ name: `c${i}`, prefix: `c${i}`, ttl: i })));
   await Promise.all(caches.map((cache) => cache.set('k', 1)));
-  expect((await server.call('CLIENT', 'LIST')).match(/name=mortise:/g)).toHaveLength(1);
-  expect(manager.health()).toMatchObject([{ state: 'ready', server: server.url }]);
+  expect((await server.call('CLIENT', 'LIST')).match(/ db=6 /g)).toHaveLength(1);
+  expect(manager.health()).toMatchObject([{ state: 'ready', server: `${server.url}/6` }]);
 });
 
 describe('a server that goes away', () => {
@@ -510,7 +513,9 @@ describe.each([['memory'], ['redis'], ['tiered']])('lapsed entries on %s', (stor
   });
 
   test.each([[{ grace: -1 }], [{ singleFlight: 'world' }], [{ softTimeout: 'x' }]])('the options %p are TypeErrors', async (options) => {
-    expect((await rejection(make(options))).name).toBe('TypeError');
+    const own = managerOf({ defaultStore: store }, { database: 9 });
+    expect((await rejection(own.createCache({ name: 'c', ...options }))).name).toBe('TypeError');
+    expect((await server.call('CLIENT', 'LIST')).match(/ db=9 /g)).toBeNull();
   });
 });
 

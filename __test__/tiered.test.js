@@ -134,7 +134,7 @@ test('all caches and worker threads of the process share one near cache', async 
     const code = \`const { CacheManager } = require(${JSON.stringify(require('node:path').join(__dirname, '..'))});
       const { parentPort } = require('node:worker_threads');
       (async () => {
-        const manager = new CacheManager({ prefix: 'main', stores: { tiered: { url: '${server.url}' } } });
+        const manager = new CacheManager({ prefix: 'main', stores: { tiered: { url: '${server.url}/7' } } });
         const cache = await manager.createCache({ name: 'c', prefix: 'c', store: 'tiered' });
         parentPort.on('message', async (value) => {
           if (value === 'get') parentPort.postMessage(await cache.get('k'));
@@ -159,7 +159,7 @@ test('all caches and worker threads of the process share one near cache', async 
     })();
   `, { stdin: 'pipe' });
   await until(() => run.lines.includes('done'));
-  expect((await server.call('CLIENT', 'LIST')).match(/name=mortise:tiered/g)).toHaveLength(1);
+  expect((await server.call('CLIENT', 'LIST')).match(/ db=7 /g)).toHaveLength(1);
   run.handle.stdin.end('end\n');
   expect(await run.exit).toMatchObject({ code: 0 });
   expect(run.lines).toEqual(['done']);

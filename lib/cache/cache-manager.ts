@@ -6,6 +6,7 @@ import { BasicCache, type BasicCacheOptions } from './basic-cache';
 import { type BloomFilter, MemoryBloomFilter, RedisBloomFilter } from './bloom-filter';
 import { Cache } from './cache';
 import { type Counter, type CounterLocks, LockCounter, MemoryCounter, RedisCounter } from './counter';
+import { loadPolicy } from './loading';
 import { DEFAULT_MAX, describe, MemoryStore, type MemoryStoreOptions } from './memory-store';
 import { RedisStore, type RedisStoreOptions } from './redis-store';
 import { pendingStore, type Store, type StoreFactory } from './store';
@@ -208,6 +209,8 @@ export class CacheManager {
     if (source === 'redis' || source === 'tiered') {
       const tiered = source === 'tiered' || settings.tiered === true;
       const options: TieredStoreOptions = { logger: this.logger, ...settings };
+      // Before the store takes a connection.
+      loadPolicy(settings);
       const engine = tiered ? new TieredStore(options) : new RedisStore(options as RedisStoreOptions);
       const opened: OpenStore = { close: close ?? (() => engine.close()), store: new BasicCache<Store>(engine, settings) };
       register(opened);

@@ -48,10 +48,8 @@ export class TieredStore extends RedisStore {
   private units = 0;
 
   constructor(options: TieredStoreOptions = {}) {
-    super(options, 'tiered');
-    if (options.reference !== undefined && typeof options.reference !== 'boolean') {
-      throw invalid(`reference of a tiered store is true or false: ${describe(options.reference)}`);
-    }
+    // Before the store takes a connection.
+    super(checkReference(options), 'tiered');
     this.reference = options.reference ?? false;
   }
 
@@ -139,4 +137,9 @@ export class TieredStore extends RedisStore {
     this.young = new Map();
     this.units = 0;
   }
+}
+
+function checkReference(options: TieredStoreOptions): TieredStoreOptions {
+  if (options.reference === undefined || typeof options.reference === 'boolean') return options;
+  throw invalid(`reference of a tiered store is true or false: ${describe(options.reference)}`);
 }
