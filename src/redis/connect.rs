@@ -50,11 +50,20 @@ pub async fn connect<P: AsyncPushSender + Clone>(
             tcp(node, config.tls.as_ref())
         }
         (Target::Main, Servers::Unix(path)) => ConnectionAddr::Unix(path.clone()),
-        (Target::Main, Servers::Sentinel { .. }) => {
-            tcp(&find_master(config).await?, config.tls.as_ref())
+        (Target::Main, Servers::Sentinel { sentinels, .. }) => {
+            return connect_to_master(config, sentinels, purpose, pushes).await;
         }
         (Target::Main, Servers::Cluster(_)) => return Err("a cluster has no main server".into()),
     };
+    connect_to(config, address, purpose, pushes).await
+}
+
+async fn connect_to<P: AsyncPushSender + Clone>(
+    config: &Config,
+    address: ConnectionAddr,
+    purpose: &str,
+    pushes: P,
+) -> Result<Connected, String> {
     let mut login = RedisConnectionInfo::default().set_db(config.database);
     if let Some(name) = &config.username {
         login = login.set_username(name);
@@ -68,6 +77,33 @@ pub async fn connect<P: AsyncPushSender + Clone>(
     }
     let (version, eviction) = introduce(&mut connection, purpose).await?;
     Ok(Connected { connection, resp3, version, eviction })
+}
+
+/// Asks the sentinels, one after the other, until one names a master that is there and is one:
+/// after a failover some of them may still name the old one.
+async fn connect_to_master<P: AsyncPushSender + Clone>(
+    config: &Config,
+    sentinels: &[Node],
+    purpose: &str,
+    pushes: P,
+) -> Result<Connected, String> {
+    // One that hangs must not use up the time that the others could answer in.
+    let patience = config.connect_timeout / u32::try_from(sentinels.len() + 1).unwrap_or(2);
+    let mut reasons = Vec::new();
+    for sentinel in sentinels {
+        let attempt = async {
+            let master = ask_sentinel(config, sentinel).await?;
+            let address = tcp(&master, config.tls.as_ref());
+            let connected = connect_to(config, address, purpose, pushes.clone()).await;
+            connected.map_err(|reason| format!("{master}: {reason}"))
+        };
+        match tokio::time::timeout(patience, attempt).await {
+            Ok(Ok(connected)) => return Ok(connected),
+            Ok(Err(reason)) => reasons.push(format!("by sentinel {sentinel}: {reason}")),
+            Err(_) => reasons.push(format!("by sentinel {sentinel}: no answer")),
+        }
+    }
+    Err(format!("no master was found ({})", reasons.join("; ")))
 }
 
 /// Greets in RESP3, and again in RESP2 when the server does not know it.
@@ -186,33 +222,11 @@ fn field(info: &str, name: &str) -> String {
         .map_or_else(String::new, |(_, value)| value.trim().to_owned())
 }
 
-/// Asks the sentinels, one after the other, for the master.
-async fn find_master(config: &Config) -> Result<Node, String> {
-    let Servers::Sentinel { sentinels, master_name, username, password } = &config.servers else {
+/// The master, as a sentinel knows it.
+async fn ask_sentinel(config: &Config, sentinel: &Node) -> Result<Node, String> {
+    let Servers::Sentinel { master_name, username, password, .. } = &config.servers else {
         return Err("there are no sentinels".into());
     };
-    let mut reasons = Vec::new();
-    for sentinel in sentinels {
-        let asking =
-            ask_sentinel(config, sentinel, master_name, username.as_ref(), password.as_ref());
-        // One that hangs must not use up the time that the others could answer in.
-        let patience = config.connect_timeout / u32::try_from(sentinels.len() + 1).unwrap_or(2);
-        match tokio::time::timeout(patience, asking).await {
-            Ok(Ok(master)) => return Ok(master),
-            Ok(Err(reason)) => reasons.push(format!("{sentinel}: {reason}")),
-            Err(_) => reasons.push(format!("{sentinel}: no answer")),
-        }
-    }
-    Err(format!("no sentinel names the master {master_name} ({})", reasons.join("; ")))
-}
-
-async fn ask_sentinel(
-    config: &Config,
-    sentinel: &Node,
-    master_name: &str,
-    username: Option<&String>,
-    password: Option<&String>,
-) -> Result<Node, String> {
     let mut login = RedisConnectionInfo::default().set_skip_set_lib_name();
     if let Some(name) = username {
         login = login.set_username(name);
@@ -231,7 +245,7 @@ async fn ask_sentinel(
     ask.arg("GET-MASTER-ADDR-BY-NAME").arg(master_name);
     let found: Option<(String, u16)> =
         ask.query_async(&mut connection).await.map_err(|error| reason(&error))?;
-    let (host, port) = found.ok_or("it does not know the master")?;
+    let (host, port) = found.ok_or_else(|| format!("it does not know the master {master_name}"))?;
     Ok(Node { host, port })
 }
 
