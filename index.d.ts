@@ -214,6 +214,8 @@ export declare class RedisConnection extends EventEmitter {
 export interface ConnectionUse<C extends RedisConnection = RedisConnection> {
 	/** The connection, held from now on. */
 	connection(): C;
+	/** The connection, if it is held. */
+	held(): C | undefined;
 	/** Holds it no longer; the last one closes it. */
 	release(): void;
 }
@@ -270,6 +272,8 @@ export declare class RedisStore implements Store {
 	constructor(options?: RedisStoreOptions, kind?: "plain" | "tiered");
 	/** The connection, shared with whoever uses the same server. */
 	get client(): RedisConnection;
+	/** The connection, if it is open: looking at it must not open it. */
+	get openClient(): RedisConnection | undefined;
 	get<T = any>(key: string): Promise<T | undefined>;
 	set(key: string, value: unknown, ttl?: Milliseconds): Promise<void>;
 	del(key: string): Promise<void>;
@@ -770,7 +774,7 @@ export declare class CacheManager {
 	flushAll(): Promise<void>;
 	/** Calls the stores' `close`. May be repeated; memory caches keep working, those on Redis connect again when they are used. */
 	close(): Promise<void>;
-	/** How the connections of this manager's caches are, one entry a server and kind of store. */
+	/** How the open connections of this manager's caches are, one entry a server and kind of store. */
 	health(): RedisHealth[];
 	/**
 	 * Bloom filters on a store type: in memory, or on Redis, by the server's Bloom module where it has

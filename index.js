@@ -1038,6 +1038,7 @@ function shareConnection(options, kind, logger) {
       held2 = shared2;
       return shared2.connection;
     },
+    held: () => held2?.connection,
     release() {
       if (!held2) return;
       const shared2 = held2;
@@ -1097,6 +1098,10 @@ var RedisStore = class {
   /** The connection, shared with whoever uses the same server. */
   get client() {
     return this.use.connection();
+  }
+  /** The connection, if it is open: looking at it must not open it. */
+  get openClient() {
+    return this.use.held();
   }
   // No async function: its promise, and the turns until it settles, are a third of what a call costs here.
   get(key) {
@@ -2167,10 +2172,10 @@ var CacheManager = class {
   async close() {
     await Promise.all([...this.opened].map(async ({ close, store }) => close?.(store.store)));
   }
-  /** How the connections of this manager's caches are, one entry a server and kind of store. */
+  /** How the open connections of this manager's caches are, one entry a server and kind of store. */
   health() {
     const engines = [...this.opened].map(({ store }) => store.store);
-    const clients = engines.filter((engine) => engine instanceof RedisStore).map((engine) => engine.client);
+    const clients = engines.flatMap((engine) => engine instanceof RedisStore ? engine.openClient ?? [] : []);
     return [...new Set(clients)].map((client) => client.health());
   }
   /**
@@ -2515,7 +2520,10 @@ var Journal = class {
   handle;
   written = new Completions();
   appends = new Batch((...batch) => binding.journalAppend(this.handle, this.written.listener, ...batch));
-  changes = new Batch((...batch) => binding.journalChange(this.handle, ...batch));
+  changes = new Batch((...batch) => {
+    this.appends.flush();
+    binding.journalChange(this.handle, ...batch);
+  });
   next;
   /** Throws `E_JOURNAL_LOCKED` when another process or app has it open. */
   constructor(path) {

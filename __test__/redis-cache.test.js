@@ -1,6 +1,6 @@
 'use strict';
 
-const { CacheManager, createApp, MemoryStore, redisStore, RedisStore, tieredStore, TieredStore } = require('..');
+const { CacheManager, createApp, MemoryStore, RedisConnection, redisStore, RedisStore, tieredStore, TieredStore } = require('..');
 const { RedisServer, startCluster } = require('./servers/redis');
 const { Proxy } = require('./servers/proxy');
 const { child, gate, recorder, rejection, until } = require('./support');
@@ -327,6 +327,9 @@ describe.each([['redis'], ['tiered']])('a cache on %s', (defaultStore) => {
     await own.close();
     await own.close();
     await until(async () => !(await server.call('CLIENT', 'LIST')).includes(' db=5 '));
+    // Asking how it is does not open it.
+    expect(own.health()).toEqual([]);
+    expect((await server.call('CLIENT', 'LIST'))).not.toContain(' db=5 ');
     expect(await closing.get('k')).toBe(1);
     await own.flushAll();
     expect(await closing.get('k')).toBeUndefined();
@@ -669,6 +672,11 @@ test('on a cluster', async () => {
       await cache.mset(keys.map((key, i) => [key, { i }]), 60_000);
       expect(await cache.mget(...keys)).toEqual(keys.map((_, i) => ({ i })));
       expect((await cache.keys()).sort()).toEqual([...keys].sort());
+      const other = new RedisConnection(cluster.url);
+      // A change by somebody else, on each of the masters.
+      await Promise.all(keys.slice(400).map((key) => other.command('SET', `main:c:${key}`, '{"i":"new"}')));
+      await until(async () => (await cache.mget(...keys.slice(400))).every(({ i }) => i === 'new'));
+      other.close();
       await cache.mdel(...keys.slice(0, 250));
       expect((await cache.keys())).toHaveLength(250);
       expect(await cache.wrap('w', async () => 1, 60_000)).toBe(1);

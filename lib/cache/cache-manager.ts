@@ -126,10 +126,10 @@ export class CacheManager {
     await Promise.all([...this.opened].map(async ({ close, store }) => close?.(store.store)));
   }
 
-  /** How the connections of this manager's caches are, one entry a server and kind of store. */
+  /** How the open connections of this manager's caches are, one entry a server and kind of store. */
   health(): RedisHealth[] {
-    const engines = [...this.opened].map(({ store }) => store.store);
-    const clients = engines.filter((engine) => engine instanceof RedisStore).map((engine) => (engine as unknown as RedisStore).client);
+    const engines: Store[] = [...this.opened].map(({ store }) => store.store);
+    const clients = engines.flatMap((engine) => (engine instanceof RedisStore ? (engine.openClient ?? []) : []));
     return [...new Set(clients)].map((client) => client.health());
   }
 

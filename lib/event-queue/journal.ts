@@ -27,8 +27,11 @@ export class Journal {
   private readonly written = new Completions();
   private readonly appends = new Batch((...batch) =>
     binding.journalAppend(this.handle, this.written.listener, ...batch));
-  private readonly changes = new Batch((...batch) =>
-    binding.journalChange(this.handle, ...batch));
+  private readonly changes = new Batch((...batch) => {
+    // Messages before what became of them: a handler that throws at once may be faster than its message.
+    this.appends.flush();
+    binding.journalChange(this.handle, ...batch);
+  });
   private next: number;
 
   /** Throws `E_JOURNAL_LOCKED` when another process or app has it open. */
@@ -63,7 +66,6 @@ export class Journal {
 
   /** Writes what is left, and closes the file. */
   async close(): Promise<void> {
-    // Messages before what became of them.
     this.appends.flush();
     this.changes.flush();
     try {

@@ -7,7 +7,6 @@ declare module '../native' {
     redisHealth(redis: Handle): HealthParts;
     redisSubmit(redis: Handle, listener: number, ...batch: BatchArguments): void;
     redisOperate(redis: Handle, listener: number, sequence: number, operation: number, words: string[]): void;
-    redisMask(url: string): string;
     redisShown(options: string): string;
   }
 }

@@ -1,7 +1,7 @@
 // Connections by what they are for: whoever asks for the same gets the same.
 
 import type { Logger } from '../app/logger';
-import { RedisConnection, type RedisHealth } from './connection';
+import { RedisConnection } from './connection';
 import { type RedisOptions, serializeOptions } from './options';
 import { TieredConnection } from './tiered-connection';
 
@@ -9,6 +9,8 @@ import { TieredConnection } from './tiered-connection';
 export interface ConnectionUse<C extends RedisConnection = RedisConnection> {
   /** The connection, held from now on. */
   connection(): C;
+  /** The connection, if it is held. */
+  held(): C | undefined;
   /** Holds it no longer; the last one closes it. */
   release(): void;
 }
@@ -37,6 +39,7 @@ export function shareConnection(options: RedisOptions & { maxBytes?: number }, k
       held = shared;
       return shared.connection;
     },
+    held: () => held?.connection,
     release() {
       if (!held) return;
       const shared = held;
@@ -51,11 +54,6 @@ export function shareConnection(options: RedisOptions & { maxBytes?: number }, k
       shared.connection.close();
     },
   };
-}
-
-/** How the connections are that this thread holds. */
-export function sharedHealth(): RedisHealth[] {
-  return [...connections.values()].map(({ connection }) => connection.health());
 }
 
 function open(key: string, connection: RedisConnection): Shared {

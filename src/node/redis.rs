@@ -10,7 +10,7 @@ use super::{
 use crate::{
     cache::redis as store,
     error::{Error, Result},
-    redis::{Command, Config, Health, Redis, mask},
+    redis::{Command, Config, Health, Redis},
 };
 use redis::Value;
 use std::sync::{
@@ -26,7 +26,6 @@ pub fn functions() -> Vec<(&'static str, Entry)> {
         "redisHealth" => health,
         "redisSubmit" => submit,
         "redisOperate" => operate,
-        "redisMask" => masked,
         "redisShown" => shown,
     ]
 }
@@ -104,11 +103,6 @@ fn describe(health: &Health) -> Data {
         Data::Number(f64::from(health.protocol)),
         text(&health.eviction),
     ])
-}
-
-/// `redisMask(url: string): string`
-fn masked(call: &Call) -> Reply {
-    call.string(&mask(&call.text(0)?))
 }
 
 /// `redisShown(options: string): string`: the options as a URL, secrets masked.

@@ -16,7 +16,7 @@ pub mod link;
 mod script;
 
 pub use command::Command;
-pub use config::{Config, mask};
+pub use config::Config;
 pub use health::{Health, Monitor, State};
 pub use link::{Unwatched, Watch};
 pub use script::Script;
