@@ -34,6 +34,21 @@ describe('the journal', () => {
     expect(await promise).toBe(5);
   });
 
+  test('messages that fail faster than they are written are dead letters after a restart too', async () => {
+    const queue = await makeQueue({ journal: true });
+    const run = jest.fn(() => { throw new Error('no'); });
+    queue.subscribe('c', { concurrency: 0, process: run });
+    await Promise.all(Array.from({ length: 100 }, (_, n) => queue.publish('c', n).catch(() => undefined)));
+    await until(() => queue.deadLetters('c').size === 100);
+    await queue.close();
+    const next = await makeQueue({ journal: true });
+    next.subscribe('c', { concurrency: 0, process: run });
+    expect(next.deadLetters('c').size).toBe(100);
+    await next.publish('c', 'last').catch(() => undefined);
+    await until(() => next.deadLetters('c').size === 101);
+    expect(run).toHaveBeenCalledTimes(101);
+  });
+
   test('what JSON cannot hold is rejected, naming the channel', async () => {
     const queue = await makeQueue({ journal: true });
     queue.subscribe('c', { process: async () => undefined });
