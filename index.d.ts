@@ -519,6 +519,7 @@ export declare class Cache {
 	 * `TypeError` for a key that is not a string or a ttl that is not a number.
 	 */
 	set(key: string, value: unknown, ttl?: Milliseconds | SetOptions, options?: ChangeOptions): Promise<void>;
+	private setNear;
 	private setAsync;
 	/**
 	 * The value at `key`, `undefined` when there is none. The memory store gives the same object to

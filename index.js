@@ -1737,8 +1737,14 @@ var Cache = class {
    * `TypeError` for a key that is not a string or a ttl that is not a number.
    */
   set(key, value, ttl, options) {
-    if (this.memory !== void 0 || ttl !== void 0 && typeof ttl !== "number" || options !== void 0) return this.setAsync(key, value, ttl, options);
+    const plain = options === void 0 && (ttl === void 0 || typeof ttl === "number");
+    if (!plain) return this.setAsync(key, value, ttl, options);
+    if (this.memory !== void 0) return this.setNear(this.memory, key, value, ttl);
     return typeof key === "string" ? this.store.set(this.keyPrefix + key, value, ttl) : rejected(key);
+  }
+  async setNear(memory, key, value, ttl) {
+    memory.writeBare(key, value, ttl);
+    if (this.store.hasFlights) this.store.outdate(this.key(key));
   }
   async setAsync(key, value, ttl, options) {
     if (typeof ttl === "object" && ttl !== null && ("ttl" in ttl || "transaction" in ttl)) {

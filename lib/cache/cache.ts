@@ -76,9 +76,16 @@ export class Cache {
    * `TypeError` for a key that is not a string or a ttl that is not a number.
    */
   set(key: string, value: unknown, ttl?: Milliseconds | SetOptions, options?: ChangeOptions): Promise<void> {
-    // What is usual elsewhere than in memory, without a promise of our own around the store's.
-    if (this.memory !== undefined || (ttl !== undefined && typeof ttl !== 'number') || options !== undefined) return this.setAsync(key, value, ttl, options);
+    // The usual cases, without a promise of our own around the store's.
+    const plain = options === undefined && (ttl === undefined || typeof ttl === 'number');
+    if (!plain) return this.setAsync(key, value, ttl, options);
+    if (this.memory !== undefined) return this.setNear(this.memory, key, value, ttl);
     return typeof key === 'string' ? this.store.set(this.keyPrefix + key, value, ttl) : rejected(key);
+  }
+
+  private async setNear(memory: MemoryStore, key: string, value: unknown, ttl: Milliseconds | undefined): Promise<void> {
+    memory.writeBare(key, value, ttl);
+    if (this.store.hasFlights) this.store.outdate(this.key(key));
   }
 
   private async setAsync(key: string, value: unknown, ttl?: Milliseconds | SetOptions, options?: ChangeOptions): Promise<void> {
