@@ -19,7 +19,7 @@ pub use command::Command;
 pub use config::Config;
 pub use health::{Health, Monitor, State};
 pub use link::{Unwatched, Watch};
-pub use script::Script;
+pub use script::{Script, is_unknown};
 
 use crate::error::{Error, Result};
 use cluster::Cluster;

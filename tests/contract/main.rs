@@ -5,3 +5,4 @@ mod cache;
 mod event_queue;
 mod lock;
 mod pub_sub;
+mod server;
