@@ -1,12 +1,15 @@
 //! Locks: a key is held by one at a time, first come, first served, for no longer than its lease.
 //!
-//! [`adapter`] says what every kind of lock promises; [`local`] keeps them for one process.
+//! [`adapter`] says what every kind of lock promises; [`local`] keeps them for one process, [`redis`] for
+//! all that share a server.
 
 pub mod adapter;
 pub mod local;
+pub mod redis;
 
 pub use adapter::{Key, Lease, LockAdapter};
 pub use local::LocalLocks;
+pub use redis::RedisLocks;
 
 use std::time::Duration;
 

@@ -1,0 +1,70 @@
+-- What all the scripts of locks share. KEYS: the counter of tokens, the grace period, the holder of the
+-- key, the line of those who wait for it.
+--
+-- A holder is `node|number|token|lease|since`, under the expiry of its lease; a place in the line is
+-- `node|number|lease|hears`, where `hears` is 1 when the node is told of the grant and 0 when it looks.
+local counter, grace, holder, line = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+-- A grant that goes to a node which does not use it costs so many milliseconds, and not a lease.
+local CLAIM = 1000
+-- The counter begins with the microseconds since 1970. What is smaller was made by counting a key that
+-- was not there: the server has lost its data.
+local LEAST = 1099511627776
+
+local function microseconds()
+  local time = redis.call('TIME')
+  return string.format('%.0f', time[1] * 1000000 + time[2])
+end
+
+local function lost_counter()
+  redis.call('SET', counter, microseconds())
+end
+
+-- Nothing is granted for a while, so that those who hold locks can put them back.
+local function begin_grace(period)
+  redis.call('SET', grace, '1', 'PX', period)
+  redis.call('PUBLISH', counter .. '!', 'reclaim')
+end
+
+local function next_token()
+  local number = redis.call('INCR', counter)
+  if number < LEAST then
+    lost_counter()
+    number = redis.call('INCR', counter)
+  end
+  return string.format('%.0f', number)
+end
+
+local function is_of(held, node, number)
+  local owner = node .. '|' .. number .. '|'
+  return held and string.sub(held, 1, #owner) == owner
+end
+
+-- Makes a grant for a place in the line: what the holder's key is set to, for how long, and who is told.
+local function grant(place, now)
+  local node, number, lease, hears = string.match(place, '^([^|]*)|(%d+)|(%d+)|(%d)$')
+  local token = next_token()
+  return {
+    value = table.concat({ node, number, token, lease, now }, '|'),
+    lease = math.min(tonumber(lease), CLAIM),
+    node = node,
+    notice = number .. '|' .. token .. '|' .. holder,
+    hears = hears == '1',
+  }
+end
+
+-- Tells the node of its grant; false when it is not there.
+local function is_told(granted)
+  return not granted.hears or redis.call('PUBLISH', counter .. ':' .. granted.node, granted.notice) > 0
+end
+
+-- Lets in the first of the line who is there. The key must be nobody's.
+local function let_in(now)
+  while true do
+    local place = redis.call('LPOP', line)
+    if not place then return end
+    local granted = grant(place, now)
+    redis.call('SET', holder, granted.value, 'PX', granted.lease)
+    if is_told(granted) then return end
+    redis.call('DEL', holder)
+  end
+end

@@ -1,0 +1,290 @@
+//! The scripts, and how their commands and answers look. Each is one round trip; the layout of the keys
+//! is in `lua/common.lua` and `docs/redis.md`.
+
+use crate::{
+    error::{Error, Result},
+    redis::{Command, Script},
+};
+use redis::Value;
+use std::sync::{Arc, LazyLock};
+
+macro_rules! script {
+    ($name:literal) => {
+        LazyLock::new(|| {
+            Script::new(concat!(
+                include_str!("lua/common.lua"),
+                include_str!(concat!("lua/", $name, ".lua"))
+            ))
+        })
+    };
+}
+
+static ACQUIRE: LazyLock<Script> = script!("acquire");
+static RELEASE: LazyLock<Script> = script!("release");
+static RENEW: LazyLock<Script> = script!("renew");
+static LOOK: LazyLock<Script> = script!("look");
+static ABANDON: LazyLock<Script> = script!("abandon");
+static ATTACH: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/attach.lua")));
+
+/// The commands that make all scripts known.
+pub fn load() -> impl Iterator<Item = Command> {
+    [&ACQUIRE, &RELEASE, &RENEW, &LOOK, &ABANDON].into_iter().map(|script| script.load())
+}
+
+/// The names of an app's keys and channels.
+pub struct Names {
+    /// The counter of fencing tokens.
+    pub counter: String,
+    grace: String,
+    run: String,
+    /// What the holders' keys begin with.
+    pub held: String,
+    line: String,
+}
+
+impl Names {
+    /// Those of an app; all share a slot.
+    pub fn of(app: &str) -> Self {
+        let name = |last: &str| format!("mortise:{{{app}}}:lock:{last}");
+        Self {
+            counter: name("counter"),
+            grace: name("grace"),
+            run: name("run"),
+            held: name("held:"),
+            line: name("line:"),
+        }
+    }
+
+    /// Where a node is told of its grants.
+    pub fn channel(&self, node: &str) -> String {
+        format!("{}:{node}", self.counter)
+    }
+
+    /// Where all nodes are told that the server has lost what it had granted.
+    pub fn reclaim_channel(&self) -> String {
+        format!("{}!", self.counter)
+    }
+
+    /// The lock's key, of the name that its holder has.
+    pub fn key_of<'a>(&self, holder: &'a str) -> Option<&'a str> {
+        holder.strip_prefix(self.held.as_str())
+    }
+
+    /// The key of a line.
+    pub fn line_of(&self, key: &str) -> String {
+        format!("{}{key}", self.line)
+    }
+
+    /// The command by which a node begins.
+    pub fn attach(&self, app: &str, grace: u64) -> Command {
+        let keys = [self.counter.as_bytes(), self.grace.as_bytes(), self.run.as_bytes()];
+        ATTACH.in_full(&keys, &[app.as_bytes(), grace.to_string().as_bytes()])
+    }
+}
+
+/// What is the same for all commands of a node.
+pub struct Node {
+    pub names: Names,
+    pub name: Arc<str>,
+    /// The length of the grace period, in milliseconds.
+    pub grace: u64,
+}
+
+/// Something asked of the server. Times are milliseconds.
+pub struct Op {
+    /// The number of the lease or of the place in the line.
+    pub number: u64,
+    /// The lock's key.
+    pub key: Arc<str>,
+    pub what: What,
+    /// Whether the server is to be told the script's text: it did not know its hash.
+    pub in_full: bool,
+}
+
+pub enum What {
+    Acquire {
+        lease: u64,
+        hears: bool,
+        wait: bool,
+        since: u64,
+    },
+    /// `until`: when trying again makes no sense any more.
+    Release {
+        since: u64,
+        until: u64,
+        done: Done,
+    },
+    Renew {
+        left: u64,
+        token: u64,
+        lease: u64,
+        since: u64,
+        done: Done,
+    },
+    Look {
+        lease: u64,
+        hears: bool,
+        since: u64,
+    },
+    Abandon {
+        lease: u64,
+        hears: bool,
+        since: u64,
+        until: u64,
+    },
+}
+
+/// Who waits for an outcome: whether there was a lease. Told at most once.
+#[derive(Default)]
+pub struct Done(parking_lot::Mutex<Option<Told>>);
+
+type Told = Box<dyn FnOnce(Result<bool>) + Send>;
+
+impl Done {
+    pub fn new(told: impl FnOnce(Result<bool>) + Send + 'static) -> Self {
+        Self(parking_lot::Mutex::new(Some(Box::new(told))))
+    }
+
+    pub fn tell(&self, result: Result<bool>) {
+        let told = self.0.lock().take();
+        if let Some(told) = told {
+            told(result);
+        }
+    }
+}
+
+impl Op {
+    /// Something asked of the server.
+    pub fn new(number: u64, key: Arc<str>, what: What) -> Self {
+        Self { number, key, what, in_full: false }
+    }
+
+    /// The same, for a second try; nobody waits for its outcome.
+    pub fn again(&self) -> Self {
+        self.with(|_| Done::default())
+    }
+
+    /// The same, with the script's text, and with who waits for its outcome.
+    pub fn in_full(&self) -> Self {
+        Self {
+            in_full: true,
+            ..self.with(|done| Done(parking_lot::Mutex::new(done.0.lock().take())))
+        }
+    }
+
+    /// Nobody is there any more who could use the outcome.
+    pub fn forget(&self) {
+        if let What::Release { done, .. } | What::Renew { done, .. } = &self.what {
+            done.tell(Err(Error::Closed("the lock adapter")));
+        }
+    }
+
+    fn with(&self, who: impl Fn(&Done) -> Done) -> Self {
+        let what = match &self.what {
+            What::Release { since, until, done } => {
+                What::Release { since: *since, until: *until, done: who(done) }
+            }
+            What::Renew { left, token, lease, since, done } => What::Renew {
+                left: *left,
+                token: *token,
+                lease: *lease,
+                since: *since,
+                done: who(done),
+            },
+            &What::Acquire { lease, hears, wait, since } => {
+                What::Acquire { lease, hears, wait, since }
+            }
+            &What::Look { lease, hears, since } => What::Look { lease, hears, since },
+            &What::Abandon { lease, hears, since, until } => {
+                What::Abandon { lease, hears, since, until }
+            }
+        };
+        Self::new(self.number, Arc::clone(&self.key), what)
+    }
+
+    /// When trying again makes no sense any more.
+    pub fn until(&self) -> u64 {
+        match self.what {
+            What::Release { until, .. } | What::Abandon { until, .. } => until,
+            _ => u64::MAX,
+        }
+    }
+
+    /// The command for it.
+    pub fn command(&self, node: &Node) -> Command {
+        let Node { names, name, grace } = node;
+        let (holder, line) = (format!("{}{}", names.held, self.key), names.line_of(&self.key));
+        let keys = [&names.counter, &names.grace, &holder, &line].map(String::as_bytes);
+        let mut words = vec![name.to_string(), self.number.to_string()];
+        let flag = |flag: &bool| u8::from(*flag).to_string();
+        let script = match &self.what {
+            What::Acquire { lease, hears, wait, since } => {
+                words.extend([lease.to_string(), flag(hears), flag(wait)]);
+                words.extend([since.to_string(), grace.to_string()]);
+                &ACQUIRE
+            }
+            What::Release { since, .. } => {
+                words.push(since.to_string());
+                &RELEASE
+            }
+            What::Renew { left, token, lease, since, .. } => {
+                words.extend([left, token, lease, since, grace].map(u64::to_string));
+                &RENEW
+            }
+            What::Look { lease, hears, since } => {
+                words.extend([lease.to_string(), flag(hears), since.to_string()]);
+                &LOOK
+            }
+            What::Abandon { lease, hears, since, .. } => {
+                words.extend([lease.to_string(), flag(hears), since.to_string()]);
+                &ABANDON
+            }
+        };
+        let arguments: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
+        if self.in_full {
+            script.in_full(&keys, &arguments)
+        } else {
+            script.by_hash(&keys, &arguments)
+        }
+    }
+}
+
+/// What a script answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// 0 or 1 of `release`, `renew` and `abandon`; 0 of `acquire`: refused, of `look`: nowhere.
+    Flag(bool),
+    /// The key is held, with that token; for so many milliseconds where the script tells.
+    Held { token: u64, left: Option<u64> },
+    /// In the line; the lease before it has so many milliseconds left.
+    Waiting { left: u64 },
+}
+
+impl Answer {
+    /// Reads the reply to the command of `op`.
+    pub fn read(op: &Op, reply: &Value) -> Result<Self> {
+        let numbers: Option<Vec<i64>> = match reply {
+            Value::Int(number) => return Ok(Self::Flag(*number == 1)),
+            Value::Array(items) => items
+                .iter()
+                .map(|item| if let Value::Int(number) = item { Some(*number) } else { None })
+                .collect(),
+            _ => None,
+        };
+        let asks = matches!(op.what, What::Acquire { .. });
+        match numbers.unwrap_or_default().as_slice() {
+            [0] => Ok(Self::Flag(false)),
+            [1, token] if asks => Ok(Self::Held { token: unsigned(*token), left: None }),
+            [1, left, token] => {
+                Ok(Self::Held { token: unsigned(*token), left: Some(unsigned(*left)) })
+            }
+            [2, left] => Ok(Self::Waiting { left: unsigned(*left) }),
+            _ => Err(Error::Redis(format!("a lock's script answered {reply:?}"))),
+        }
+    }
+}
+
+/// Negative times left are over.
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}

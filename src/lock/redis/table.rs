@@ -1,0 +1,660 @@
+//! What this process holds and waits for on one server, and what is to be done about it when. No
+//! connection and no clock: every call is told the time, and adds to the commands that are to be sent.
+//!
+//! Times are milliseconds of this process's clock. A lease is trusted until it would have ended had the
+//! server begun it when its command was *sent*, less an allowance for clocks that drift; a grant that
+//! was only announced, from when the newest command that was answered before it was sent.
+
+use super::{
+    News, Owner, Request,
+    scripts::{Answer, Done, Op, What},
+};
+use crate::{
+    error::{Error, Result},
+    timer_wheel::TimerWheel,
+};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+/// How long a grant to one who waited lasts unless it is used: `CLAIM` of `lua/common.lua`.
+const CLAIM: u64 = 1000;
+/// How often those look who are not told of their grants: servers without RESP3 push nothing.
+const LOOK: u64 = 50;
+/// The pause before a command is tried again that could not be sent.
+const RETRY: u64 = 50;
+/// No deadline.
+pub const NEVER: u64 = u64::MAX;
+
+/// What two clocks may come to differ by during `lease`: a thousandth, and the rounding to milliseconds.
+fn drift(lease: u64) -> u64 {
+    lease / 1000 + 1
+}
+
+struct Entry {
+    number: u64,
+    owner: u32,
+    key: Arc<str>,
+    /// The length of the lease on the server.
+    lease: u64,
+    /// How long it is held at most; it is renewed while that is longer than the lease.
+    hold: u64,
+    /// Whether its owner hears when it has ended.
+    watched: bool,
+    /// Until when it is waited; [`NEVER`], or the time of asking for one that does not wait.
+    wait_end: u64,
+    waits: bool,
+    /// Whether the server was told that this node hears of grants.
+    hears: bool,
+    since: u64,
+    state: State,
+}
+
+enum State {
+    /// It is not known how it stands: the server is asked, or could not be.
+    Asking { asked: bool, give_up: u64 },
+    /// In the line. The first of each key looks when the lease before it should have ended.
+    Waiting { look_at: u64 },
+    Held {
+        token: u64,
+        /// Trusted until.
+        until: u64,
+        /// Renewed until.
+        end: u64,
+        renew_at: u64,
+        renewing: bool,
+    },
+}
+
+/// The leases and waits of a process.
+pub struct Table {
+    entries: Vec<Option<Entry>>,
+    vacant: Vec<u32>,
+    by_number: HashMap<u64, u32>,
+    /// By key, who waits in this process, in order; those who do no longer are left out when they come first.
+    lines: HashMap<Arc<str>, VecDeque<u64>>,
+    wheel: TimerWheel,
+    owners: HashMap<u32, Arc<dyn Owner>>,
+    /// When the newest command was sent that has been answered.
+    confirmed: u64,
+    hears: bool,
+    connected: bool,
+    server: String,
+    /// How long the server may be away before waits are given up.
+    patience: u64,
+    /// What ends leases and waits, and could not be sent.
+    unsent: Vec<Op>,
+    /// The earliest deadline set since it was asked last.
+    soonest: u64,
+}
+
+impl Table {
+    /// `server` is its name in messages.
+    pub fn new(server: String, patience: u64) -> Self {
+        Self {
+            entries: Vec::new(),
+            vacant: Vec::new(),
+            by_number: HashMap::new(),
+            lines: HashMap::new(),
+            wheel: TimerWheel::new(0),
+            owners: HashMap::new(),
+            confirmed: 0,
+            hears: false,
+            connected: false,
+            server,
+            patience,
+            unsent: Vec::new(),
+            soonest: NEVER,
+        }
+    }
+
+    pub fn join(&mut self, number: u32, owner: Arc<dyn Owner>) {
+        self.owners.insert(number, owner);
+    }
+
+    /// Leases and waits.
+    pub fn len(&self) -> usize {
+        self.by_number.len()
+    }
+
+    /// Whether the owner holds or waits for anything.
+    pub fn is_idle(&self, owner: u32) -> bool {
+        !self.entries.iter().flatten().any(|entry| entry.owner == owner)
+    }
+
+    pub fn take_soonest(&mut self) -> u64 {
+        std::mem::replace(&mut self.soonest, NEVER)
+    }
+
+    pub fn next_tick(&self) -> Option<u64> {
+        self.wheel.next_tick()
+    }
+
+    /// Asks for a key.
+    pub fn request(&mut self, request: &Request, now: u64, since: u64) -> Op {
+        let Request { owner, number, wait, lease, hold, watched, .. } = *request;
+        let wait_end = now.saturating_add(wait);
+        let entry = Entry {
+            number,
+            owner,
+            key: Arc::clone(&request.key),
+            lease,
+            hold,
+            watched,
+            wait_end,
+            waits: wait > 0,
+            hears: self.hears,
+            since,
+            state: State::Asking { asked: true, give_up: now + self.patience },
+        };
+        let op = entry.acquire();
+        let id = self.vacant.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            u32::try_from(self.entries.len() - 1).unwrap_or(u32::MAX)
+        });
+        self.by_number.insert(number, id);
+        self.entries[id as usize] = Some(entry);
+        if wait > 0 {
+            self.schedule(id, wait_end);
+        }
+        op
+    }
+
+    /// Ends a lease. One that is not known any more is ended on the server all the same, by its key.
+    pub fn release(
+        &mut self,
+        number: u64,
+        key: Option<Arc<str>>,
+        now: u64,
+        since: u64,
+        done: Done,
+    ) -> Option<Op> {
+        let entry = self.remove(number, now);
+        let lease = entry.as_ref().map_or(0, |entry| entry.lease);
+        let Some(key) = entry.map(|entry| entry.key).or(key) else {
+            done.tell(Ok(false));
+            return None;
+        };
+        let until = now.saturating_add(lease);
+        Some(Op::new(number, key, What::Release { since, until, done }))
+    }
+
+    /// Ends a lease or a wait, without a word.
+    pub fn give_up(&mut self, number: u64, now: u64, since: u64) -> Option<Op> {
+        match self.entry(number)?.state {
+            State::Held { .. } => self.release(number, None, now, since, Done::default()),
+            _ => self.abandon(number, now),
+        }
+    }
+
+    /// Ends everything.
+    pub fn drain(&mut self, now: u64, since: u64) -> Vec<Op> {
+        let numbers: Vec<u64> = self.by_number.keys().copied().collect();
+        numbers.into_iter().filter_map(|number| self.give_up(number, now, since)).collect()
+    }
+
+    /// The lease is to end `lease` from now, renewed until `hold` is over. Nothing, and `done` is told,
+    /// when it has ended already.
+    pub fn extend(
+        &mut self,
+        number: u64,
+        lease: u64,
+        hold: u64,
+        watched: bool,
+        now: u64,
+        done: Done,
+    ) -> Option<Op> {
+        let entry = self.entry(number);
+        let Some(Entry { state: State::Held { token, until, end, .. }, .. }) = entry else {
+            done.tell(Ok(false));
+            return None;
+        };
+        if *until <= now {
+            done.tell(Ok(false));
+            return None;
+        }
+        // Not renewed by the old rules any more.
+        *end = now.saturating_add(hold);
+        let token = *token;
+        let entry = self.entry(number)?;
+        entry.lease = lease;
+        entry.hold = hold;
+        entry.watched = watched;
+        Some(entry.renew(lease, token, done))
+    }
+
+    /// Whether the lease is there.
+    pub fn is_held(&self, number: u64, now: u64) -> bool {
+        let entry = self.by_number.get(&number).and_then(|id| self.entries[*id as usize].as_ref());
+        matches!(entry, Some(Entry { state: State::Held { until, .. }, .. }) if *until > now)
+    }
+
+    /// Ends all that the owner waits for, without telling it; with `held`, also what it holds.
+    pub fn leave(&mut self, owner: u32, held: bool, now: u64, since: u64) -> Vec<Op> {
+        let numbers: Vec<(u64, bool)> = self
+            .entries
+            .iter()
+            .flatten()
+            .filter(|entry| entry.owner == owner)
+            .map(|entry| (entry.number, matches!(entry.state, State::Held { .. })))
+            .collect();
+        if held {
+            self.owners.remove(&owner);
+        }
+        // Those who wait first, or they would be let in by what is released here.
+        let (held_ones, waiting): (Vec<_>, Vec<_>) =
+            numbers.into_iter().partition(|(_, held)| *held);
+        let held_ones = held_ones.into_iter().filter(|_| held);
+        waiting
+            .into_iter()
+            .chain(held_ones)
+            .filter_map(|(number, _)| self.give_up(number, now, since))
+            .collect()
+    }
+
+    /// The connection stands, and what was granted last may be gone: all is asked for anew.
+    pub fn opened(&mut self, hears: bool, now: u64) -> Vec<Op> {
+        self.hears = hears;
+        self.connected = true;
+        let mut ops = self.reclaim(now);
+        ops.extend(self.unsent.drain(..).filter(|op| op.until() > now));
+        for entry in self.entries.iter_mut().flatten() {
+            if let State::Asking { asked: asked @ false, .. } = &mut entry.state {
+                *asked = true;
+                ops.push(entry.look());
+            }
+        }
+        ops
+    }
+
+    /// The server may have lost what it granted: it is told of it.
+    pub fn reclaim(&mut self, now: u64) -> Vec<Op> {
+        let mut ops = Vec::new();
+        for entry in self.entries.iter_mut().flatten() {
+            let State::Held { token, until, end, renewing, .. } = &mut entry.state else {
+                continue;
+            };
+            if *until <= now {
+                continue;
+            }
+            *renewing = true;
+            let (token, left) =
+                (*token, entry.lease.min(end.saturating_sub(now)).max(*until - now));
+            ops.push(entry.renew(left, token, Done::default()));
+        }
+        ops
+    }
+
+    /// The connection is lost: whoever waits may have lost its place. `connected`: there is another one.
+    pub fn lost(&mut self, connected: bool, now: u64) {
+        self.connected = connected;
+        self.lines.clear();
+        for id in 0..self.entries.len() {
+            let Some(entry) = &mut self.entries[id] else { continue };
+            if !matches!(entry.state, State::Waiting { .. }) {
+                continue;
+            }
+            let give_up = now + self.patience;
+            entry.state = State::Asking { asked: false, give_up };
+            let due = if connected { now + RETRY } else { give_up }.min(entry.wait_end);
+            self.schedule(u32::try_from(id).unwrap_or(u32::MAX), due);
+        }
+    }
+
+    /// This node is told of a grant.
+    pub fn granted(
+        &mut self,
+        number: u64,
+        token: u64,
+        key: &str,
+        now: u64,
+        since: u64,
+    ) -> Option<Op> {
+        let confirmed = self.confirmed;
+        let Some(entry) = self.entry(number) else {
+            // Nobody waits for it any more: it is given on.
+            let what = What::Release { since, until: now + CLAIM, done: Done::default() };
+            return Some(Op::new(number, key.into(), what));
+        };
+        if matches!(entry.state, State::Held { .. }) {
+            return None;
+        }
+        let lease = entry.lease.min(CLAIM);
+        let until = (confirmed + lease).saturating_sub(drift(lease));
+        if until > now + lease / 4 {
+            self.hold(number, token, until, lease, now);
+            return None;
+        }
+        // It was sent who knows when: the grant may be over. Asking costs a round trip.
+        entry.state = State::Asking { asked: true, give_up: NEVER };
+        Some(entry.look())
+    }
+
+    /// The server has answered; `sent` is when it was asked.
+    pub fn answered(&mut self, op: &Op, answer: Result<Answer>, sent: u64, now: u64) -> Option<Op> {
+        if answer.is_ok() {
+            self.confirmed = self.confirmed.max(sent);
+        }
+        match &op.what {
+            What::Acquire { .. } | What::Look { .. } => self.stands(op.number, answer, sent, now),
+            What::Renew { left, done, .. } => {
+                self.renewed(op.number, &answer, *left, sent, now);
+                done.tell(answer.map(|answer| answer == Answer::Flag(true)));
+                None
+            }
+            What::Release { done, .. } => {
+                if answer.as_ref().is_err_and(is_unsent) {
+                    self.unsent.push(op.again());
+                }
+                done.tell(answer.map(|answer| answer == Answer::Flag(true)));
+                None
+            }
+            What::Abandon { .. } => {
+                if answer.as_ref().is_err_and(is_unsent) {
+                    self.unsent.push(op.again());
+                }
+                None
+            }
+        }
+    }
+
+    fn stands(&mut self, number: u64, answer: Result<Answer>, sent: u64, now: u64) -> Option<Op> {
+        let hears = self.hears;
+        let entry = self.entry(number)?;
+        if matches!(entry.state, State::Held { .. }) {
+            // A notice was faster.
+            return None;
+        }
+        let lease = entry.lease;
+        match answer {
+            Ok(Answer::Held { token, left }) => {
+                let granted = left.unwrap_or(lease);
+                let until = (sent + granted).saturating_sub(drift(granted));
+                if until <= now && granted > drift(granted) {
+                    // The answer came too late to count on it.
+                    entry.state = State::Asking { asked: true, give_up: NEVER };
+                    return Some(entry.look());
+                }
+                self.hold(number, token, until, granted, now);
+                None
+            }
+            Ok(Answer::Waiting { left }) => {
+                self.wait(number, now.saturating_add(left).saturating_add(1), now);
+                None
+            }
+            Ok(Answer::Flag(_)) if !entry.waits => {
+                self.end(number, News::Refused, now);
+                None
+            }
+            Ok(Answer::Flag(_)) => {
+                // Its place is gone: granted and lapsed while nobody heard, or lost with the server's data.
+                entry.hears = hears;
+                entry.state = State::Asking { asked: true, give_up: NEVER };
+                Some(entry.acquire())
+            }
+            Err(error) => self.unanswered(number, error, now),
+        }
+    }
+
+    /// Nothing is known of what was asked. Those who wait ask again, for a while.
+    fn unanswered(&mut self, number: u64, error: Error, now: u64) -> Option<Op> {
+        let patience = self.patience;
+        let entry = self.entry(number)?;
+        let give_up = match entry.state {
+            State::Asking { give_up, .. } if give_up != NEVER => give_up,
+            _ => now + patience,
+        };
+        if is_unsent(&error) && entry.waits && now < give_up {
+            entry.state = State::Asking { asked: false, give_up };
+            let due = (now + RETRY).min(entry.wait_end);
+            self.schedule_number(number, due);
+            return None;
+        }
+        let op = self.abandon_as(number, News::Failed(error), now);
+        if let Some(op) = op {
+            // The server is away: when it is back, it is told.
+            self.unsent.push(op);
+        }
+        None
+    }
+
+    fn hold(&mut self, number: u64, token: u64, until: u64, granted: u64, now: u64) {
+        let Some(entry) = self.entry(number) else { return };
+        let end = if granted >= entry.hold { until } else { now.saturating_add(entry.hold) };
+        let renew_at = if end > until { now + until.saturating_sub(now) / 3 } else { NEVER };
+        entry.state = State::Held { token, until, end, renew_at, renewing: false };
+        let (owner, key) = (entry.owner, Arc::clone(&entry.key));
+        self.schedule_number(number, until.min(end).min(renew_at));
+        self.leave_line(&key, number, now);
+        self.tell(owner, number, News::Granted { token });
+    }
+
+    fn wait(&mut self, number: u64, look_at: u64, now: u64) {
+        let look_at = if self.hears { look_at } else { look_at.min(now + LOOK) };
+        let Some(entry) = self.entry(number) else { return };
+        let again = matches!(entry.state, State::Waiting { .. });
+        entry.state = State::Waiting { look_at };
+        let (key, wait_end) = (Arc::clone(&entry.key), entry.wait_end);
+        let line = self.lines.entry(key).or_default();
+        if !again {
+            line.push_back(number);
+        }
+        let is_first = line.front() == Some(&number);
+        let due = if is_first { look_at.min(wait_end) } else { wait_end };
+        self.schedule_number(number, due);
+    }
+
+    /// Takes a number out of its key's line when it is the first; whoever is first then looks after the line.
+    fn leave_line(&mut self, key: &Arc<str>, number: u64, now: u64) {
+        let Some(line) = self.lines.get_mut(key) else { return };
+        if line.front() != Some(&number) {
+            // Left out when it comes first.
+            return;
+        }
+        line.pop_front();
+        while let Some(first) = line.front() {
+            let id = self.by_number.get(first).copied();
+            let entry = id.and_then(|id| self.entries[id as usize].as_mut());
+            if let (Some(id), Some(Entry { state: State::Waiting { look_at }, wait_end, .. })) =
+                (id, entry)
+            {
+                *look_at = now + if self.hears { CLAIM } else { LOOK };
+                let due = (*look_at).min(*wait_end);
+                return self.schedule(id, due);
+            }
+            line.pop_front();
+        }
+        self.lines.remove(key);
+    }
+
+    fn renewed(&mut self, number: u64, answer: &Result<Answer>, left: u64, sent: u64, now: u64) {
+        let Some(entry) = self.entry(number) else { return };
+        let lease = entry.lease;
+        let State::Held { until, end, renew_at, renewing, .. } = &mut entry.state else { return };
+        *renewing = false;
+        match answer {
+            Ok(Answer::Flag(true)) => {
+                // Set anew also when that is sooner: it may have been shortened.
+                *until = (sent + left).saturating_sub(drift(left));
+                *renew_at = now + until.saturating_sub(now) / 3;
+                if left >= end.saturating_sub(sent) {
+                    *end = *until;
+                }
+                if *end <= *until {
+                    *renew_at = NEVER;
+                }
+            }
+            Ok(_) => return self.end(number, News::Lost, now),
+            Err(_) => *renew_at = now + (lease / 10).clamp(10, 1000),
+        }
+        let due = (*until).min(*end).min(*renew_at);
+        self.schedule_number(number, due);
+    }
+
+    /// Does what is due.
+    pub fn ring(&mut self, now: u64) -> Vec<Op> {
+        let mut due = Vec::new();
+        self.wheel.advance(now, usize::MAX, |id| due.push(id));
+        due.into_iter().filter_map(|id| self.act(id, now)).collect()
+    }
+
+    fn act(&mut self, id: u32, now: u64) -> Option<Op> {
+        let entry = self.entries.get_mut(id as usize)?.as_mut()?;
+        let (number, wait_end) = (entry.number, entry.wait_end);
+        let held = matches!(entry.state, State::Held { .. });
+        if !held && wait_end <= now {
+            return self.abandon_as(number, News::TimedOut, now);
+        }
+        match &mut entry.state {
+            State::Held { .. } => self.keep(id, now),
+            State::Asking { asked: true, .. } => None,
+            State::Asking { give_up, .. } if *give_up <= now => {
+                let reason = "it was away for too long".into();
+                let error = Error::Unavailable { server: self.server.clone(), reason };
+                let op = self.abandon_as(number, News::Failed(error), now);
+                self.unsent.extend(op);
+                None
+            }
+            State::Asking { asked, give_up } => {
+                let due = if self.connected { wait_end } else { wait_end.min(*give_up) };
+                *asked = self.connected;
+                let op = self.connected.then(|| entry.look());
+                self.schedule(id, due);
+                op
+            }
+            State::Waiting { look_at } => {
+                // In case the answer is lost.
+                *look_at = now + CLAIM;
+                let due = (*look_at).min(wait_end);
+                let op = entry.look();
+                self.schedule(id, due);
+                Some(op)
+            }
+        }
+    }
+
+    /// What is due for a lease.
+    fn keep(&mut self, id: u32, now: u64) -> Option<Op> {
+        let entry = self.entries.get_mut(id as usize)?.as_mut()?;
+        let (owner, number, lease) = (entry.owner, entry.number, entry.lease);
+        let State::Held { token, until, end, renew_at, renewing } = &mut entry.state else {
+            return None;
+        };
+        if *until <= now {
+            let news = if *end <= *until { News::Lapsed } else { News::Lost };
+            self.end(number, news, now);
+            return None;
+        }
+        if *end <= now {
+            // Held for as long as it may be: it is not renewed any more, and lapses.
+            *end = *until;
+            *renew_at = NEVER;
+            let (due, watched) = (*until, std::mem::take(&mut entry.watched));
+            self.schedule(id, due);
+            if watched {
+                self.tell(owner, number, News::Overheld);
+            }
+            return None;
+        }
+        let is_due = *renew_at <= now && !*renewing;
+        let (left, token) = (lease.min(*end - now).max(*until - now), *token);
+        *renewing |= is_due;
+        let due = (*until).min(*end);
+        let op = is_due.then(|| entry.renew(left, token, Done::default()));
+        self.schedule(id, due);
+        op
+    }
+
+    /// Gives a place in the line up.
+    fn abandon(&mut self, number: u64, now: u64) -> Option<Op> {
+        let entry = self.remove(number, now)?;
+        let Entry { key, lease, hears, since, .. } = entry;
+        let until = now.saturating_add(lease.max(self.patience));
+        Some(Op::new(number, key, What::Abandon { lease, hears, since, until }))
+    }
+
+    fn abandon_as(&mut self, number: u64, news: News, now: u64) -> Option<Op> {
+        let owner = self.entry(number)?.owner;
+        let op = self.abandon(number, now);
+        self.tell(owner, number, news);
+        op
+    }
+
+    /// Ends a lease or a wait that is over already on the server.
+    fn end(&mut self, number: u64, news: News, now: u64) {
+        let Some(entry) = self.remove(number, now) else { return };
+        if entry.watched || !matches!(entry.state, State::Held { .. }) {
+            self.tell(entry.owner, number, news);
+        }
+    }
+
+    fn remove(&mut self, number: u64, now: u64) -> Option<Entry> {
+        let id = self.by_number.remove(&number)?;
+        self.wheel.cancel(id);
+        self.vacant.push(id);
+        let entry = self.entries[id as usize].take()?;
+        self.leave_line(&entry.key, number, now);
+        if self.by_number.is_empty() {
+            // What many leases took at one time is not kept for ever.
+            self.entries = Vec::new();
+            self.vacant = Vec::new();
+            self.lines = HashMap::new();
+            self.by_number.shrink_to(64);
+            self.wheel = TimerWheel::new(self.wheel.now());
+        }
+        Some(entry)
+    }
+
+    fn entry(&mut self, number: u64) -> Option<&mut Entry> {
+        let id = *self.by_number.get(&number)?;
+        self.entries[id as usize].as_mut()
+    }
+
+    fn tell(&self, owner: u32, number: u64, news: News) {
+        if let Some(owner) = self.owners.get(&owner) {
+            owner.tell(number, news);
+        }
+    }
+
+    fn schedule_number(&mut self, number: u64, due: u64) {
+        if let Some(id) = self.by_number.get(&number).copied() {
+            self.schedule(id, due);
+        }
+    }
+
+    fn schedule(&mut self, id: u32, due: u64) {
+        if due == NEVER {
+            self.wheel.cancel(id);
+        } else {
+            self.wheel.schedule(id, due);
+            self.soonest = self.soonest.min(due);
+        }
+    }
+}
+
+impl Entry {
+    fn op(&self, what: What) -> Op {
+        Op::new(self.number, Arc::clone(&self.key), what)
+    }
+
+    fn acquire(&self) -> Op {
+        let Self { lease, hears, waits: wait, since, .. } = *self;
+        self.op(What::Acquire { lease, hears, wait, since })
+    }
+
+    fn look(&self) -> Op {
+        let Self { lease, hears, since, .. } = *self;
+        self.op(What::Look { lease, hears, since })
+    }
+
+    fn renew(&self, left: u64, token: u64, done: Done) -> Op {
+        let lease = self.lease.max(left);
+        self.op(What::Renew { left, token, lease, since: self.since, done })
+    }
+}
+
+/// Whether the server may not have heard of it.
+fn is_unsent(error: &Error) -> bool {
+    matches!(error, Error::Unavailable { .. } | Error::CommandTimeout { .. })
+}
