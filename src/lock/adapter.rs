@@ -49,6 +49,23 @@ pub struct Lease {
     pub token: u64,
 }
 
+/// A key that is held: for people who look what is going on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The lock's key.
+    pub key: String,
+    /// The node that holds it.
+    pub node: String,
+    /// Since when, in milliseconds since 1970.
+    pub since: u64,
+    /// What is left of its lease; [`FOREVER`](super::FOREVER) when that has no end.
+    pub left: Duration,
+    /// How many wait for it.
+    pub waiters: u64,
+    /// The fencing token.
+    pub token: u64,
+}
+
 /// Locks by name. A lease ends when it is released, or when its time is over: it *lapses*.
 ///
 /// - A free key is granted at once.
@@ -66,6 +83,7 @@ pub struct Lease {
 /// - Fencing tokens grow with each grant of a key.
 /// - Different keys do not wait for each other.
 /// - The holder of a key waits like anyone else when it asks again.
+/// - The keys that are held are told, with how many wait for each.
 /// - A wait whose future is dropped leaves the line, and a grant nobody took is given on.
 /// - `connect` and `close` may be called twice, and in any order.
 #[async_trait]
@@ -88,4 +106,7 @@ pub trait LockAdapter: Send + Sync {
 
     /// Ends the lease; nothing when it has ended already.
     async fn release(&self, lease: Lease) -> Result<()>;
+
+    /// The keys that are held now, in order.
+    async fn holders(&self) -> Result<Vec<Holder>>;
 }

@@ -7,7 +7,7 @@ pub mod adapter;
 pub mod local;
 pub mod redis;
 
-pub use adapter::{Key, Lease, LockAdapter};
+pub use adapter::{Holder, Key, Lease, LockAdapter};
 pub use local::LocalLocks;
 pub use redis::RedisLocks;
 

@@ -100,6 +100,7 @@ for_every_lock_adapter!(
     different_keys_do_not_wait_for_each_other,
     a_holder_waits_like_anyone_else,
     a_wait_that_is_dropped_leaves_the_line,
+    the_keys_that_are_held_are_told_with_how_many_wait,
     connect_and_close_may_be_called_twice_and_in_any_order,
 );
 
@@ -256,6 +257,31 @@ async fn a_wait_that_is_dropped_leaves_the_line(locks: Locks) {
     assert!(timeout(ms(10), locks.acquire(&key(), LONG)).await.is_err());
     locks.release(lease).await.expect("released");
     assert!(is_free(&locks).await);
+}
+
+async fn the_keys_that_are_held_are_told_with_how_many_wait(locks: Locks) {
+    let (a, b) = (Key::from("a*"), Key::from("b"));
+    let first = locks.acquire(&a, LONG).await.expect("granted");
+    let second = locks.acquire(&b, FOREVER).await.expect("granted");
+    let waiting: Vec<_> = (0..3)
+        .map(|_| {
+            let (locks, a) = (Arc::clone(&locks), a.clone());
+            tokio::spawn(async move { locks.acquire(&a, LONG).await })
+        })
+        .collect();
+    sleep(ms(50)).await;
+    let holders = locks.holders().await.expect("told");
+    let found: Vec<_> = holders.iter().map(|it| (it.key.as_str(), it.waiters, it.token)).collect();
+    assert_eq!(found, [("a*", 3, first.token), ("b", 0, second.token)]);
+    assert!(holders[0].left <= LONG && holders[0].left > LONG / 2, "{holders:?}");
+    assert!(holders[1].left > LONG, "{holders:?}");
+    let unix =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    let since = Duration::from_millis(holders[0].since);
+    assert!(since <= unix && unix - since < Duration::from_secs(60), "{holders:?}");
+    locks.release(second).await.expect("released");
+    assert_eq!(locks.holders().await.expect("told").len(), 1);
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 async fn connect_and_close_may_be_called_twice_and_in_any_order(locks: Locks) {

@@ -3,7 +3,7 @@
 use super::{LocalLocks, News, Outcome, Owner, Request};
 use crate::{
     error::{Error, Result},
-    lock::{FOREVER, Key, Lease, LockAdapter},
+    lock::{FOREVER, Holder, Key, Lease, LockAdapter},
 };
 use async_trait::async_trait;
 use hashbrown::HashMap;
@@ -110,5 +110,9 @@ impl LockAdapter for LocalLocks {
             self.waits.tell(next, News::Granted);
         }
         Ok(())
+    }
+
+    async fn holders(&self) -> Result<Vec<Holder>> {
+        Ok(LocalLocks::holders(self, "local"))
     }
 }

@@ -8,7 +8,7 @@ mod adapter;
 mod slots;
 mod table;
 
-use super::Lease;
+use super::{FOREVER, Holder, Lease};
 use crate::alarm::{Alarm, Alarmed};
 use adapter::Waits;
 use hashbrown::DefaultHashBuilder;
@@ -19,7 +19,7 @@ use std::{
         Arc, Weak,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use table::{STRIDE, Table};
 
@@ -155,6 +155,30 @@ impl LocalLocks {
     /// Keys that are held.
     pub fn keys(&self) -> usize {
         self.tables.iter().map(|shard| shard.0.lock().keys()).sum()
+    }
+
+    /// The keys that are held now, in order; `node` is this process's name.
+    pub fn holders(&self, node: &str) -> Vec<Holder> {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix = u64::try_from(unix.as_millis()).unwrap_or(0);
+        let mut holders = Vec::new();
+        for shard in &self.tables {
+            let table = shard.0.lock();
+            let now = self.alarm.now();
+            holders.extend(table.holders(now).map(|(key, slot, waiters)| Holder {
+                key,
+                node: node.to_owned(),
+                since: unix.saturating_sub(now.saturating_sub(slot.since)),
+                left: match slot.deadline {
+                    u64::MAX => FOREVER,
+                    deadline => Duration::from_millis(deadline - now),
+                },
+                waiters,
+                token: slot.token,
+            }));
+        }
+        holders.sort_by(|a, b| a.key.cmp(&b.key));
+        holders
     }
 
     /// Memory kept for keys, leases and lines, without the text of keys that are held.

@@ -19,6 +19,8 @@ pub struct Slot {
     pub deadline: u64,
     /// How long the lease is to last, in ticks.
     pub ttl: u64,
+    /// When the lease was granted, or asked for.
+    pub since: u64,
     /// Whose it is.
     pub owner: u32,
     /// The one before it in the line; [`NONE`] for the lease.

@@ -56,6 +56,18 @@ impl Table {
         self.lines.len()
     }
 
+    /// The keys that are held, each with its lease and the number of those who wait.
+    pub fn holders(&self, now: u64) -> impl Iterator<Item = (String, Slot, u64)> {
+        self.lines.iter().filter(move |line| self.slots[line.first].deadline > now).map(|line| {
+            let (mut waiters, mut next) = (0, self.slots[line.first].next);
+            while next != NONE {
+                waiters += 1;
+                next = self.slots[next].next;
+            }
+            (String::from_utf16_lossy(&line.key), self.slots[line.first], waiters)
+        })
+    }
+
     pub fn capacity_bytes(&self) -> usize {
         self.lines.allocation_size() + self.slots.capacity_bytes() + self.wheel.capacity_bytes()
     }
@@ -102,6 +114,7 @@ impl Table {
             hash,
             deadline: u64::MAX,
             ttl: ticks(request.ttl),
+            since: now,
             owner: request.owner,
             prev: NONE,
             next: NONE,
@@ -153,8 +166,10 @@ impl Table {
     pub fn extend(&mut self, lease: Lease, ttl: Duration, now: u64) -> bool {
         let held = self.is_held(lease, now);
         if held {
+            let since = self.slots[lease.slot].since;
             self.slots[lease.slot].ttl = ticks(ttl);
             self.grant(lease.slot, now);
+            self.slots[lease.slot].since = since;
         }
         held
     }
@@ -252,6 +267,7 @@ impl Table {
         let slot = &mut self.slots[id];
         let (token, deadline) = (slot.token, now.saturating_add(slot.ttl));
         slot.deadline = deadline;
+        slot.since = now;
         self.schedule(id, deadline);
         Lease { slot: id, token }
     }

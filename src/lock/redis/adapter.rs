@@ -3,7 +3,7 @@
 use super::{Asked, NEVER, News, Owner, RedisLocks, Reply, Request};
 use crate::{
     error::{Error, Result},
-    lock::{FOREVER, Key, Lease, LockAdapter},
+    lock::{FOREVER, Holder, Key, Lease, LockAdapter},
 };
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -121,5 +121,9 @@ impl LockAdapter for RedisLocks {
     async fn release(&self, lease: Lease) -> Result<()> {
         let number = self.number(lease.slot);
         self.told(|done| Asked::Release { number, key: None, done }).await.map(|_| ())
+    }
+
+    async fn holders(&self) -> Result<Vec<Holder>> {
+        RedisLocks::holders(self).await
     }
 }

@@ -1,26 +1,9 @@
 //! Who holds what: for operators.
 
 use super::RedisLocks;
-use crate::{cache::redis as keys, error::Result, redis::Command};
+use crate::{cache::redis as keys, error::Result, lock::Holder, redis::Command};
 use redis::Value;
 use std::time::Duration;
-
-/// One lock that is held.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
-    /// The lock's key.
-    pub key: String,
-    /// The node that holds it.
-    pub node: String,
-    /// Since when, in milliseconds since 1970, by the clock of the node that acquired or handed it over.
-    pub since: u64,
-    /// What is left of its lease.
-    pub left: Duration,
-    /// How many wait for it.
-    pub waiters: u64,
-    /// The fencing token.
-    pub token: u64,
-}
 
 impl RedisLocks {
     /// The locks that are held now, on all nodes, by key. Takes a scan of the server's keys.

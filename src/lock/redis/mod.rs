@@ -37,7 +37,6 @@ use std::{
 use table::Table;
 use tokio::{runtime::Handle, sync::watch, time::Instant};
 
-pub use holders::Holder;
 pub use table::NEVER;
 
 /// How long nothing is granted after the server has lost what it granted, 2 s.
@@ -228,14 +227,14 @@ impl RedisLocks {
         self.act(|table, now| table.leave(owner, true, now, unix_time()));
     }
 
-    /// Ends what an owner waits for, without telling it.
-    pub fn cancel_waits(&self, owner: u32) {
-        self.act(|table, now| table.leave(owner, false, now, unix_time()));
-    }
-
-    /// Whether the owner holds and waits for nothing.
-    pub fn is_idle(&self, owner: u32) -> bool {
-        self.table.lock().is_idle(owner)
+    /// Ends what an owner waits for, without telling it, and calls `retired` when it holds nothing any
+    /// more, which may be at once.
+    pub fn retire(&self, owner: u32, retired: impl FnOnce() + Send + 'static) {
+        self.act(|table, now| {
+            let ops = table.leave(owner, false, now, unix_time());
+            table.retire(owner, Box::new(retired));
+            ops
+        });
     }
 
     /// Leases and waits of this process.
@@ -263,17 +262,20 @@ impl RedisLocks {
 
     /// Changes the table, and sends what comes of it.
     fn act(&self, change: impl FnOnce(&mut Table, u64) -> Vec<Op>) {
-        let soonest = {
+        let (soonest, retired) = {
             let mut table = self.table.lock();
             let ops = change(&mut table, self.alarm.now());
             // Under the table's lock, so that commands go out in the order of what they come from.
             self.outbox.lock().extend(ops);
-            table.take_soonest()
+            (table.take_soonest(), table.take_retired())
         };
         if soonest != NEVER {
             self.alarm.wake_at(soonest);
         }
         self.flush();
+        for retired in retired {
+            retired();
+        }
     }
 
     /// Sends what is in the outbox. Whoever finds another at it leaves it to them: they look again.

@@ -67,6 +67,8 @@ enum State {
     },
 }
 
+type Retired = Box<dyn FnOnce() + Send>;
+
 /// The leases and waits of a process.
 pub struct Table {
     entries: Vec<Option<Entry>>,
@@ -76,6 +78,9 @@ pub struct Table {
     lines: HashMap<Arc<str>, VecDeque<u64>>,
     wheel: TimerWheel,
     owners: HashMap<u32, Arc<dyn Owner>>,
+    /// Owners that ask for nothing more, and who is told when they hold nothing more.
+    retiring: HashMap<u32, Retired>,
+    retired: Vec<Retired>,
     /// When the newest command was sent that has been answered.
     confirmed: u64,
     hears: bool,
@@ -99,6 +104,8 @@ impl Table {
             lines: HashMap::new(),
             wheel: TimerWheel::new(0),
             owners: HashMap::new(),
+            retiring: HashMap::new(),
+            retired: Vec::new(),
             confirmed: 0,
             hears: false,
             connected: false,
@@ -118,9 +125,22 @@ impl Table {
         self.by_number.len()
     }
 
-    /// Whether the owner holds or waits for anything.
-    pub fn is_idle(&self, owner: u32) -> bool {
-        !self.entries.iter().flatten().any(|entry| entry.owner == owner)
+    /// The owner asks for nothing more. `retired` is among [`take_retired`](Self::take_retired) when
+    /// it holds nothing more.
+    pub fn retire(&mut self, owner: u32, retired: Retired) {
+        self.retiring.insert(owner, retired);
+        self.look_whether_idle(owner);
+    }
+
+    pub fn take_retired(&mut self) -> Vec<Retired> {
+        std::mem::take(&mut self.retired)
+    }
+
+    fn look_whether_idle(&mut self, owner: u32) {
+        let is_busy = || self.entries.iter().flatten().any(|entry| entry.owner == owner);
+        if self.retiring.contains_key(&owner) && !is_busy() {
+            self.retired.extend(self.retiring.remove(&owner));
+        }
     }
 
     pub fn take_soonest(&mut self) -> u64 {
@@ -603,6 +623,7 @@ impl Table {
             self.by_number.shrink_to(64);
             self.wheel = TimerWheel::new(self.wheel.now());
         }
+        self.look_whether_idle(entry.owner);
         Some(entry)
     }
 
