@@ -1124,6 +1124,20 @@ export interface ILock {
 	/** See {@link Releaser.fencingToken}; that of the latest grant. */
 	readonly fencingToken?: number;
 }
+/** A key that is held. Times are milliseconds. */
+export interface LockHolder {
+	key: string;
+	/** The node that holds it: its host, its process, and on a server what tells nodes apart. */
+	node: string;
+	/** Since when, as `Date.now()` has it. */
+	since: number;
+	/** What is left of its lease; `Infinity` when that has no end. */
+	ttl: number;
+	/** How many wait for it. */
+	waiters: number;
+	/** See {@link Releaser.fencingToken}. */
+	fencingToken: number;
+}
 /** What locks run on. Times are milliseconds. */
 export interface ILockAdapter {
 	connect(): Promise<void>;
@@ -1131,6 +1145,8 @@ export interface ILockAdapter {
 	acquire(key: string, ttl: number): Releaser | Promise<Releaser>;
 	runExclusive<T>(key: string, fn: (context: ExclusiveContext) => T | Promise<T>, ttl: number): Promise<T>;
 	tryAcquire(key: string, timeout?: number): ILock | Promise<ILock>;
+	/** The keys that are held now, for people to look at. */
+	holders?(): LockHolder[] | Promise<LockHolder[]>;
 }
 /** Where a service reports; `app.logger` is one. */
 export interface LockLogger {
@@ -1163,19 +1179,25 @@ export declare class LocalLockAdapter implements ILockAdapter {
 	runExclusive<T>(key: string, fn: (context: ExclusiveContext) => T | Promise<T>, ttl: number): Promise<T>;
 	/** Tries for `key`, for `timeout` milliseconds at most; with 0 it is decided before the call returns. */
 	tryAcquire(key: string, timeout?: number): Promise<ILock>;
+	/** The keys that are held in this process. */
+	holders(): LockHolder[];
 }
 /** Options of {@link LockManager}. */
 export interface LockManagerOptions {
-	/** The adapter that is used, by its name. Defaults to `'local'`. */
+	/** The adapter that is used, by its name: `'local'` (default), `'redis'`, or one that is registered. */
 	defaultAdapter?: string;
+	/** On Redis: whose locks they are. Defaults to the app's name under `createApp` and `install`, else to `'main'`. */
+	app?: string;
+	/** On Redis, in milliseconds: see {@link RedisLockAdapterOptions.gracePeriod}. */
+	gracePeriod?: number;
 	/** The longest that `runExclusive` of our adapters keeps a lock, in milliseconds. Defaults to 600 000 (10 minutes); `Infinity` for no end. */
 	maxHold?: number;
 	/** Where lapses are reported. Defaults to process warnings. */
 	logger?: LockLogger;
-	/** For adapters on a server: its URL. */
-	url?: string;
-	/** For adapters on Redis: URL or options, when `url` is absent. */
-	redis?: unknown;
+	/** On Redis: the server's URL, or the connection's options. */
+	url?: string | RedisOptions;
+	/** The same, when `url` is absent. */
+	redis?: string | RedisOptions;
 }
 /** How an adapter is made: `new Adapter(options)`. */
 export interface LockAdapterConfig<C extends ILockAdapter = ILockAdapter> {
@@ -1212,8 +1234,58 @@ export declare class LockManager {
 	 * @throws LockAcquireError `E_LOCK_LOCKED` without a timeout, `E_LOCK_TIMEOUT` after one
 	 */
 	tryAcquire(key: string, timeout?: number): Promise<ILock>;
+	/**
+	 * The keys that are held now: on the local adapter in this process, on Redis on all nodes of the app.
+	 *
+	 * Rejects with `E_UNSUPPORTED` when the adapter cannot tell.
+	 */
+	holders(): Promise<LockHolder[]>;
 	/** Closes the adapter, if one is in use. May be repeated. */
 	close(): Promise<void>;
+}
+/** Options of {@link RedisLockAdapter}, beside those of the connection. Times are milliseconds. */
+export interface RedisLockAdapterOptions extends RedisOptions {
+	/** Whose locks they are: apps of different names do not meet on one server. Defaults to `'main'`. */
+	app?: string;
+	/** The longest that `runExclusive` keeps a lock. Defaults to 600 000 (10 minutes); `Infinity` for no end. */
+	maxHold?: number;
+	/**
+	 * How long nothing is granted after the server has started anew, was replaced or lost its data, so that
+	 * those who hold locks can put them back. The first use of a server waits so long, too. The same for
+	 * all nodes. Defaults to 2000.
+	 */
+	gracePeriod?: number;
+	/** Where lapses, and the server's going and coming, are reported. Defaults to process warnings. */
+	logger?: LockLogger & Partial<Logger>;
+}
+/**
+ * The locks of all nodes that name the same app on the same Redis or Valkey server: first come, first
+ * served, not reentrant, with fencing tokens that grow with each grant of a key. A waiter is told of its
+ * turn; nobody polls. What a process holds lapses within its ttl when the process dies, and is renewed
+ * for `runExclusive` by a thread of its own, however busy the event loop is.
+ *
+ * While the server is away `acquire`, `runExclusive` and `tryAcquire` reject with `E_UNAVAILABLE` or
+ * `E_TIMEOUT` after `commandTimeout`; who waits in line keeps its place over a short loss.
+ */
+export declare class RedisLockAdapter implements ILockAdapter {
+	#private;
+	/** A URL, or options. Throws a `TypeError` that names the option when they are wrong. Connects on first use. */
+	constructor(options?: string | RedisLockAdapterOptions);
+	/** Resolves when the server grants locks; rejects with `E_UNAVAILABLE` when it cannot be reached within `connectTimeout`. May be repeated. */
+	connect(): Promise<void>;
+	/**
+	 * What waits by this adapter rejects with `E_LOCK_ABORTED`; what is held stays so until it is released
+	 * or lapses, and then the connection ends. The next use connects again. May be repeated.
+	 */
+	close(): Promise<void>;
+	/** Waits for `key`, and holds it for at most `ttl` milliseconds. */
+	acquire(key: string, ttl: number): Promise<Releaser>;
+	/** Runs `fn` while `key` is held, and renews the lease of `ttl` for as long as `fn` takes up to `maxHold`. */
+	runExclusive<T>(key: string, fn: (context: ExclusiveContext) => T | Promise<T>, ttl: number): Promise<T>;
+	/** Tries for `key`, for `timeout` milliseconds at most. */
+	tryAcquire(key: string, timeout?: number): Promise<ILock>;
+	/** The keys that are held now, on all nodes. Scans the server's keys. */
+	holders(): Promise<LockHolder[]>;
 }
 /** Called with each text that comes on a channel. */
 export type PubSubCallback = (text: string) => unknown;

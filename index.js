@@ -44,6 +44,7 @@ __export(index_exports, {
   RedisBloomFilter: () => RedisBloomFilter,
   RedisConnection: () => RedisConnection,
   RedisCounter: () => RedisCounter,
+  RedisLockAdapter: () => RedisLockAdapter,
   RedisStore: () => RedisStore,
   SyncMessageManager: () => SyncMessageManager,
   TieredStore: () => TieredStore,
@@ -211,13 +212,13 @@ var Completions = class {
   /** The sequence number of the promise that {@link promise} gave last. */
   last = 0;
   /** A promise about `subject`, such as a key. Its number is {@link last} then. */
-  promise(subject = "", ending = this.usual) {
+  promise(subject = "", ending2 = this.usual) {
     const promise = new Promise(executor);
     const sequence = this.free.pop() ?? this.resolvers.length;
     this.resolvers[sequence] = newResolve;
     this.rejecters[sequence] = newReject;
     this.subjects[sequence] = subject;
-    this.endings[sequence] = ending;
+    this.endings[sequence] = ending2;
     this.last = sequence;
     this.waiting++;
     hold();
@@ -233,14 +234,14 @@ var Completions = class {
     if (resolve === void 0) return;
     const reject = this.rejecters[sequence];
     const subject = this.subjects[sequence];
-    const ending = this.endings[sequence];
+    const ending2 = this.endings[sequence];
     this.resolvers[sequence] = this.rejecters[sequence] = void 0;
     this.free.push(sequence);
     this.waiting--;
     release();
     try {
-      if (!isError(payload)) resolve(ending.convert(value, payload, subject));
-      else if (ending.recover) resolve(ending.recover(payload, subject));
+      if (!isError(payload)) resolve(ending2.convert(value, payload, subject));
+      else if (ending2.recover) resolve(ending2.recover(payload, subject));
       else reject(payload);
     } catch (error) {
       reject(error);
@@ -424,9 +425,9 @@ var RedisConnection = class _RedisConnection extends import_node_events.EventEmi
     return this.send(words);
   }
   /** As {@link command}, for words that are strings for sure; `ending` makes something else of the reply. */
-  send(words, subject, ending) {
+  send(words, subject, ending2) {
     if (this.handle === void 0) this.open();
-    const promise = this.replies.promise(subject, ending);
+    const promise = this.replies.promise(subject, ending2);
     this.batch.addWords(this.replies.last, words);
     return promise;
   }
@@ -451,7 +452,7 @@ var RedisConnection = class _RedisConnection extends import_node_events.EventEmi
   /** How the connection is. */
   health() {
     if (!this.handle) return { server: this.server, state: "closed", since: 0 };
-    return describe(binding.redisHealth(this.handle));
+    return describeHealth(binding.redisHealth(this.handle));
   }
   /**
    * Closes it, after what was sent before. The next command opens it again. The connection itself ends
@@ -470,22 +471,16 @@ var RedisConnection = class _RedisConnection extends import_node_events.EventEmi
     });
   }
   static heard(self, _, __, payload) {
-    self.changed(describe(payload));
+    self.changed(describeHealth(payload));
   }
   changed(health) {
     const before = this.state;
     if (!this.handle || health.state === before) return;
     this.state = health.state;
-    if (health.state === "away") {
-      this.onLine?.("warn", `${health.server} is away: ${health.reason}`);
-      this.emit("away", health);
-    } else if (health.state === "ready") {
-      const version = `version ${health.version ?? "unknown"}, RESP${health.protocol}`;
-      if (before === "away") this.onLine?.("info", `${health.server} is back (${version})`);
-      else this.onLine?.("debug", `${health.server} is connected (${version})`);
-      this.becameReady(health);
-      this.emit("ready", health);
-    }
+    const line = lineOf(before, health);
+    if (line) this.onLine?.(...line);
+    if (health.state === "ready") this.becameReady(health);
+    if (health.state === "away" || health.state === "ready") this.emit(health.state, health);
   }
   /** Before the event is. */
   becameReady(_) {
@@ -502,7 +497,13 @@ function replies() {
   });
   return shared;
 }
-function describe([server, state, reason, since, version, protocol, eviction]) {
+function lineOf(before, health) {
+  if (health.state === "away") return ["warn", `${health.server} is away: ${health.reason}`];
+  if (health.state !== "ready") return void 0;
+  const version = `version ${health.version ?? "unknown"}, RESP${health.protocol}`;
+  return before === "away" ? ["info", `${health.server} is back (${version})`] : ["debug", `${health.server} is connected (${version})`];
+}
+function describeHealth([server, state, reason, since, version, protocol, eviction]) {
   return {
     server,
     state,
@@ -869,7 +870,7 @@ var MemoryStore = class {
   }
   checkCacheable(value) {
     if (!this.isCacheable(value)) {
-      throw Object.assign(new Error(`no cacheable value ${describe2(value)}`), { code: "E_NOT_CACHEABLE" });
+      throw Object.assign(new Error(`no cacheable value ${describe(value)}`), { code: "E_NOT_CACHEABLE" });
     }
   }
   *listKeys() {
@@ -898,28 +899,28 @@ function delayUntil(time) {
   return Math.min(Math.max(time - performance.now(), SWEEP_INTERVAL), 2 ** 31 - 1);
 }
 function checkKey(key) {
-  if (typeof key !== "string") throw invalid(`a cache key is a string: ${describe2(key)}`);
+  if (typeof key !== "string") throw invalid(`a cache key is a string: ${describe(key)}`);
   return key;
 }
 function checkEntries(entries) {
-  if (!Array.isArray(entries) || !entries.every(Array.isArray)) throw invalid(`mset takes an array of [key, value]: ${describe2(entries)}`);
+  if (!Array.isArray(entries) || !entries.every(Array.isArray)) throw invalid(`mset takes an array of [key, value]: ${describe(entries)}`);
 }
 function checkLoader(key, fn) {
-  if (typeof fn !== "function") throw invalid(`what loads ${key} is a function: ${describe2(fn)}`);
+  if (typeof fn !== "function") throw invalid(`what loads ${key} is a function: ${describe(fn)}`);
 }
 function checkTtl(ttl) {
   if (typeof ttl !== "number" || Number.isNaN(ttl)) {
-    throw invalid(`the ttl of a cache entry is a number of milliseconds: ${describe2(ttl)}`);
+    throw invalid(`the ttl of a cache entry is a number of milliseconds: ${describe(ttl)}`);
   }
   return ttl === Infinity ? 0 : ttl;
 }
 function checkMax(max) {
   if (!Number.isInteger(max) || max < 1 || max > LARGEST_MAX) {
-    throw invalid(`the max of a memory cache is an integer from 1 to ${LARGEST_MAX}: ${describe2(max)}`);
+    throw invalid(`the max of a memory cache is an integer from 1 to ${LARGEST_MAX}: ${describe(max)}`);
   }
   return max;
 }
-function describe2(value) {
+function describe(value) {
   let text2;
   try {
     text2 = ["bigint", "symbol", "number"].includes(typeof value) ? String(value) : JSON.stringify(value);
@@ -977,16 +978,16 @@ var TieredConnection = class extends RedisConnection {
     return counts[(VERSIONS + bucket) * 2] === version && counts[0] === epoch;
   }
   /** Reads a key from the server, and keeps what is found. After all that was sent before. */
-  fill(key, ending) {
+  fill(key, ending2) {
     if (this.handle === void 0) this.open();
     this.batch.flush();
-    const promise = this.replies.promise(key, ending);
+    const promise = this.replies.promise(key, ending2);
     this.fills.addWords(this.replies.last, [key]);
     return promise;
   }
-  send(words, subject, ending) {
+  send(words, subject, ending2) {
     this.fills?.flush();
-    return super.send(words, subject, ending);
+    return super.send(words, subject, ending2);
   }
   operate(operation, words) {
     this.fills?.flush();
@@ -1284,7 +1285,7 @@ function parse(key, text2) {
   try {
     return JSON.parse(text2);
   } catch (cause) {
-    throw new MortiseError("E_MALFORMED", `the entry at ${key} is not JSON: ${describe2(text2)}`, { cause });
+    throw new MortiseError("E_MALFORMED", `the entry at ${key} is not JSON: ${describe(text2)}`, { cause });
   }
 }
 var OF_THE_SERVER = /* @__PURE__ */ new Set(["E_REDIS", "E_UNAVAILABLE", "E_TIMEOUT", "E_CLOSED"]);
@@ -1294,7 +1295,7 @@ function named(error, key) {
   return new MortiseError(code, `${key}: ${message}`, { cause: error });
 }
 function describeBare(value) {
-  return typeof value === "string" ? value : describe2(value);
+  return typeof value === "string" ? value : describe(value);
 }
 
 // lib/cache/loading.ts
@@ -1302,12 +1303,12 @@ function loadPolicy(options = {}, base) {
   const time = (name, fallback) => {
     const value = options[name];
     if (value === void 0) return fallback;
-    if (typeof value !== "number" || !(value >= 0)) throw invalid(`the option ${name} of a cache is a number of milliseconds: ${describe2(value)}`);
+    if (typeof value !== "number" || !(value >= 0)) throw invalid(`the option ${name} of a cache is a number of milliseconds: ${describe(value)}`);
     return value;
   };
   const { singleFlight } = options;
   if (singleFlight !== void 0 && singleFlight !== "process" && singleFlight !== "cluster") {
-    throw invalid(`the option singleFlight of a cache is 'process' or 'cluster': ${describe2(singleFlight)}`);
+    throw invalid(`the option singleFlight of a cache is 'process' or 'cluster': ${describe(singleFlight)}`);
   }
   const revalidate = time("staleWhileRevalidate", base?.revalidate ?? 0);
   const grace = time("grace", base?.grace ?? 0);
@@ -1697,11 +1698,11 @@ var RedisBloomFilter = class {
 };
 function checkShape(key, errorRate, capacity) {
   if (typeof errorRate !== "number" || typeof capacity !== "number") {
-    throw invalid(`bloom filter ${describe2(key)}: the error rate and the capacity are numbers`);
+    throw invalid(`bloom filter ${describe(key)}: the error rate and the capacity are numbers`);
   }
 }
 function checkValue(key, value) {
-  if (typeof value !== "string") throw invalid(`bloom filter ${key}: a value is a string: ${describe2(value)}`);
+  if (typeof value !== "string") throw invalid(`bloom filter ${key}: a value is a string: ${describe(value)}`);
 }
 
 // lib/cache/cache.ts
@@ -1909,12 +1910,12 @@ var Cache = class {
   }
 };
 async function rejected(key) {
-  throw invalid(`a cache key is a string: ${describe2(key)}`);
+  throw invalid(`a cache key is a string: ${describe(key)}`);
 }
 function toObject(key, value) {
   if (value === void 0 || value === null) return {};
   if (typeof value === "object") return value;
-  throw invalid(`the value at ${key} is not an object: ${describe2(value)}`);
+  throw invalid(`the value at ${key} is not an object: ${describe(value)}`);
 }
 
 // lib/cache/counter.ts
@@ -1957,7 +1958,7 @@ var RedisCounter = class {
     return this.incrby(key, 1, ttl);
   }
   async incrby(key, value, ttl) {
-    if (!Number.isSafeInteger(value)) throw invalid(`counter ${key} is counted in integers: ${describe2(value)}`);
+    if (!Number.isSafeInteger(value)) throw invalid(`counter ${key} is counted in integers: ${describe(value)}`);
     return this.store.count(this.key(key), value, ttl);
   }
   async reset(key) {
@@ -1995,7 +1996,7 @@ var LockCounter = class {
   }
 };
 function addUp(key, present, value) {
-  if (!Number.isSafeInteger(value)) throw invalid(`counter ${key} is counted in integers: ${describe2(value)}`);
+  if (!Number.isSafeInteger(value)) throw invalid(`counter ${key} is counted in integers: ${describe(value)}`);
   const sum = present + value;
   if (!Number.isSafeInteger(sum)) throw new MortiseError("E_COUNTER_RANGE", `counter ${key} would pass ${sum}`);
   return sum;
@@ -2108,7 +2109,7 @@ var TieredStore = class extends RedisStore {
 };
 function checkReference(options) {
   if (options.reference === void 0 || typeof options.reference === "boolean") return options;
-  throw invalid(`reference of a tiered store is true or false: ${describe2(options.reference)}`);
+  throw invalid(`reference of a tiered store is true or false: ${describe(options.reference)}`);
 }
 
 // lib/cache/cache-manager.ts
@@ -2141,7 +2142,7 @@ var CacheManager = class {
   /** Adds a store type, or replaces it for the caches made from now on. */
   registerStore(options) {
     const { name, ...type } = options ?? {};
-    if (typeof name !== "string" || name === "") throw invalid(`a store type has a name: ${describe2(name)}`);
+    if (typeof name !== "string" || name === "") throw invalid(`a store type has a name: ${describe(name)}`);
     this.storeTypes.set(name, type);
   }
   /**
@@ -2207,7 +2208,7 @@ var CacheManager = class {
    */
   async createCounter(options, lockManager) {
     const { name, prefix, store = this.defaultStore } = options ?? {};
-    if (typeof name !== "string" || name === "") throw invalid(`a counter has a name: ${describe2(name)}`);
+    if (typeof name !== "string" || name === "") throw invalid(`a counter has a name: ${describe(name)}`);
     if (this.storeTypes.get(store)?.store === "memory") return new MemoryCounter();
     const cache = this.caches.get(name) ?? await this.createCache(prefix ? { name, prefix, store } : { name, store });
     const engine = cache.store.store;
@@ -2217,7 +2218,7 @@ var CacheManager = class {
   }
   open(options) {
     const { name, store: type = this.defaultStore, ...config } = options ?? {};
-    if (typeof name !== "string" || name === "") throw invalid(`a cache has a name: ${describe2(name)}`);
+    if (typeof name !== "string" || name === "") throw invalid(`a cache has a name: ${describe(name)}`);
     const prefix = this.fullPrefix(config.prefix);
     const own = type === "memory" || Object.keys(config).length > 0;
     const { store, ready } = own ? this.openStore(name, type, config, prefix) : this.sharedStore(type);
@@ -3078,6 +3079,9 @@ function checkMessage(channel, timeout, maxRetries) {
   }
 }
 
+// lib/lock/local-adapter.ts
+var import_node_os = require("node:os");
+
 // lib/lock/arguments.ts
 var DEFAULT_TTL = 500;
 function show(value) {
@@ -3110,7 +3114,14 @@ var lockFailures = {
   timedOut: (key) => make("LockAcquireError", "E_LOCK_TIMEOUT", "lock acquire timed out", key),
   notActive: (key) => make("LockAcquireError", "E_LOCK_NOT_ACTIVE", "lock is not active", key),
   closed: (key) => make("LockAbortError", "E_LOCK_ABORTED", `lock "${key}" was not acquired: its adapter was closed`, key),
-  lapsed: (key) => make("LockAbortError", "E_LOCK_ABORTED", `lock "${key}" has lapsed while it was held`, key)
+  lapsed: (key) => make("LockAbortError", "E_LOCK_ABORTED", `lock "${key}" has lapsed while it was held`, key),
+  lost: (key) => make("LockAbortError", "E_LOCK_ABORTED", `lock "${key}" was lost: the server could not be reached in time, or does not know it any more`, key),
+  overheld: (key) => make("LockAbortError", "E_LOCK_ABORTED", `lock "${key}" was held for longer than maxHold`, key),
+  /** The server could not be asked, or refused: its error, which tells the key too. */
+  failed: (key, cause) => {
+    const { code, message } = cause;
+    return Object.assign(new MortiseError(code, `lock "${key}": ${message}`, { cause }), { key });
+  }
 };
 
 // lib/lock/exclusive.ts
@@ -3119,7 +3130,7 @@ var Exclusive = class {
   #key;
   #watched;
   #controller;
-  #lapsed = false;
+  #lost;
   /** `watched`: someone calls {@link Exclusive.lapse} already; else it is seen to when needed. */
   constructor(grant, key, watched2) {
     this.#grant = grant;
@@ -3134,22 +3145,77 @@ var Exclusive = class {
       this.#controller = new AbortController();
       if (!this.#watched) {
         this.#watched = true;
-        this.#lapsed = !this.#grant.watch(() => this.lapse());
+        if (!this.#grant.watch((why) => this.lapse(why))) this.lapse();
       }
-      if (this.#lapsed) this.lapse();
+      if (this.#lost) this.lapse(this.#lost);
     }
     return this.#controller.signal;
   }
-  /** The lease has lapsed. */
-  lapse() {
-    this.#lapsed = true;
-    this.#controller?.abort(lockFailures.lapsed(this.#key));
+  /** The lease has ended, for that reason. */
+  lapse(why = lockFailures.lapsed(this.#key)) {
+    this.#lost = why;
+    this.#controller?.abort(why);
   }
-  /** The function has settled: the end of the lease does not concern it any more. */
-  settle() {
-    if (this.#watched) this.#grant.unwatch();
-    this.#watched = true;
-    this.#grant.release();
+  /** Runs a function that holds the lock, and releases it when the function has settled. */
+  async run(fn) {
+    try {
+      return await fn(this);
+    } finally {
+      if (this.#watched) this.#grant.unwatch();
+      this.#watched = true;
+      const released = this.#grant.release();
+      if (released) await released;
+    }
+  }
+};
+
+// lib/lock/grant.ts
+function releaser(grant) {
+  const release2 = () => grant.release();
+  release2.fencingToken = grant.token;
+  return release2;
+}
+function describeHolder([key, node, since, left, waiters, fencingToken]) {
+  return { key, node, since, ttl: left < 0 ? Infinity : left, waiters, fencingToken };
+}
+
+// lib/lock/key-lock.ts
+var KeyLock = class {
+  #key;
+  #request;
+  #grant;
+  #reserved = true;
+  constructor(key, grant, request2) {
+    this.#key = key;
+    this.#grant = grant;
+    this.#request = request2;
+  }
+  get fencingToken() {
+    return this.#grant.token;
+  }
+  async acquire(ttl = DEFAULT_TTL) {
+    return releaser(await this.#lease(ttl));
+  }
+  async runExclusive(fn, ttl = DEFAULT_TTL) {
+    checkFunction(fn);
+    return new Exclusive(await this.#lease(ttl), this.#key, false).run(fn);
+  }
+  async extend(ttl) {
+    checkTtl2(ttl);
+    if (this.#reserved || !await this.#grant.extend(ttl)) throw lockFailures.notActive(this.#key);
+  }
+  async release() {
+    this.#reserved = false;
+    await this.#grant.release();
+  }
+  async #lease(ttl) {
+    checkTtl2(ttl);
+    if (this.#reserved) {
+      this.#reserved = false;
+      if (await this.#grant.extend(ttl)) return this.#grant;
+    }
+    this.#grant = await this.#request(this.#key, ttl);
+    return this.#grant;
   }
 };
 
@@ -3159,7 +3225,7 @@ var GRANTED = 1;
 var WAITING = 2;
 var HANDED_OVER = 2;
 var TIMED_OUT = -1;
-var Grant = class {
+var LocalGrant = class {
   constructor(slot, token) {
     this.slot = slot;
     this.token = token;
@@ -3188,9 +3254,9 @@ var locks = binding.lockJoin(listen(hear));
 var cells = new Float64Array(binding.lockCells(locks));
 function request(by, key, wait, ttl, convert, watch = false) {
   const answer = lockRequest(locks, key, wait, ttl, watch);
-  if (answer === GRANTED) return convert(new Grant(cells[0], cells[1]), key);
+  if (answer === GRANTED) return convert(new LocalGrant(cells[0], cells[1]), key);
   if (answer !== WAITING) throw lockFailures.locked(key);
-  const place = new Grant(cells[0], cells[1]);
+  const place = new LocalGrant(cells[0], cells[1]);
   hold();
   return new Promise((resolve, reject) => {
     waits.set(place.token, { place, key, by, convert, resolve, reject });
@@ -3212,7 +3278,7 @@ function handOver(token, slot) {
   const wait = waits.get(token);
   if (!wait) return;
   settled(token);
-  wait.resolve(wait.convert(slot === wait.place.slot ? wait.place : new Grant(slot, token), wait.key));
+  wait.resolve(wait.convert(slot === wait.place.slot ? wait.place : new LocalGrant(slot, token), wait.key));
 }
 function hear(token, news) {
   if (news >= 0) return handOver(token, news);
@@ -3229,55 +3295,6 @@ function hear(token, news) {
 function onLapse(grant, lapsed) {
   watched.set(grant.token, lapsed);
 }
-function releaser(grant) {
-  const release2 = () => grant.release();
-  release2.fencingToken = grant.token;
-  return release2;
-}
-
-// lib/lock/local-lock.ts
-var LocalLock = class {
-  #by;
-  #key;
-  #grant;
-  #reserved = true;
-  constructor(by, grant, key) {
-    this.#by = by;
-    this.#grant = grant;
-    this.#key = key;
-  }
-  get fencingToken() {
-    return this.#grant.token;
-  }
-  async acquire(ttl = DEFAULT_TTL) {
-    return releaser(await this.#lease(ttl));
-  }
-  async runExclusive(fn, ttl = DEFAULT_TTL) {
-    checkFunction(fn);
-    const exclusive = new Exclusive(await this.#lease(ttl), this.#key, false);
-    try {
-      return await fn(exclusive);
-    } finally {
-      exclusive.settle();
-    }
-  }
-  async extend(ttl) {
-    checkTtl2(ttl);
-    if (this.#reserved || !this.#grant.extend(ttl)) throw lockFailures.notActive(this.#key);
-  }
-  async release() {
-    this.#reserved = false;
-    this.#grant.release();
-  }
-  #lease(ttl) {
-    checkTtl2(ttl);
-    if (this.#reserved) {
-      this.#reserved = false;
-      if (this.#grant.extend(ttl)) return this.#grant;
-    }
-    return request(this.#by, this.#key, Infinity, ttl, (grant) => this.#grant = grant);
-  }
-};
 
 // lib/lock/local-adapter.ts
 var RESERVATION = 6e4;
@@ -3323,11 +3340,7 @@ var LocalLockAdapter = class {
     checkTtl2(ttl);
     const got = request(this, key, Infinity, this.#maxHold, this.#begin, true);
     const exclusive = got instanceof Exclusive ? got : await got;
-    try {
-      return await fn(exclusive);
-    } finally {
-      exclusive.settle();
-    }
+    return exclusive.run(fn);
   }
   /** Tries for `key`, for `timeout` milliseconds at most; with 0 it is decided before the call returns. */
   tryAcquire(key, timeout = 0) {
@@ -3339,7 +3352,12 @@ var LocalLockAdapter = class {
       return Promise.reject(error);
     }
   }
-  #reserve = (grant, key) => new LocalLock(this, grant, key);
+  /** The keys that are held in this process. */
+  holders() {
+    return binding.lockHolders(`${(0, import_node_os.hostname)()}:${process.pid}`).map(describeHolder);
+  }
+  #again = (key, ttl) => request(this, key, Infinity, ttl, itself);
+  #reserve = (grant, key) => new KeyLock(key, grant, this.#again);
   // The lease needs no renewal: who could renew it and who holds it end together.
   #begin = (grant, key) => {
     const exclusive = new Exclusive(grant, key, true);
@@ -3350,13 +3368,265 @@ var LocalLockAdapter = class {
     return exclusive;
   };
 };
+var itself = (grant) => grant;
+
+// lib/lock/redis-adapter.ts
+var import_node_os2 = require("node:os");
+
+// lib/lock/redis-locks.ts
+var REFUSED = -1;
+var TIMED_OUT2 = -2;
+var LOST = -4;
+var OVERHELD = -5;
+var FAILED = -6;
+var REQUEST = 0;
+var RELEASE = 1;
+var EXTEND = 2;
+var RETIRED = -1;
+var forRust = (milliseconds) => milliseconds === Infinity ? -1 : milliseconds;
+var RedisGrant = class {
+  constructor(locks2, key, number, token) {
+    this.locks = locks2;
+    this.key = key;
+    this.number = number;
+    this.token = token;
+  }
+  locks;
+  key;
+  number;
+  token;
+  /** Resolves when the server has it; also when the server is away, for the lease ends by itself. */
+  release() {
+    return this.locks.release(this);
+  }
+  extend(ttl) {
+    return this.locks.extend(this, ttl);
+  }
+  watch(lapsed) {
+    const held2 = this.locks.isHeld(this);
+    if (held2) this.onEnd(lapsed);
+    return held2;
+  }
+  /** As {@link watch}, for a lease that was granted just now. */
+  onEnd(ended) {
+    this.locks.watched.set(this.number, (value) => ended(ending(this.key, value)));
+  }
+  unwatch() {
+    this.locks.watched.delete(this.number);
+  }
+};
+var RedisLocks = class {
+  /** `options` is the connection's, as JSON. Begins to connect. */
+  constructor(options, app, node, gracePeriod, line) {
+    this.line = line;
+    this.handle = binding.redisLockOpen(options, app, node, gracePeriod, this.listener, this.healthListener);
+    this.next = binding.redisLockBase(this.handle);
+  }
+  line;
+  /** Who hears of the end of a lease, by its number. */
+  watched = /* @__PURE__ */ new Map();
+  waits = /* @__PURE__ */ new Map();
+  handle;
+  answers = new Completions({ convert: (value, payload) => payload ?? value === 1 });
+  listener = listen((number, value, payload) => this.hear(number, value, payload));
+  healthListener = listen((_, __, payload) => this.changed(describeHealth(payload)));
+  batch = new Batch((...batch) => binding.redisLockSubmit(this.handle, this.answers.listener, ...batch));
+  state;
+  warned = false;
+  next;
+  /** Resolves when locks are granted; rejects with `E_UNAVAILABLE` when the server cannot be reached. */
+  ready() {
+    return this.answers.wait((sequence) => binding.redisLockReady(this.handle, this.answers.listener, sequence));
+  }
+  request(wish) {
+    return new Promise((resolve, reject) => {
+      hold();
+      this.ask({ ...wish, end: performance.now() + wish.wait, resolve, reject });
+    });
+  }
+  release(grant) {
+    this.watched.delete(grant.number);
+    const released = this.answers.promise("", RELEASED);
+    this.batch.add([RELEASE, grant.number, this.answers.last], grant.key);
+    return released;
+  }
+  extend(grant, ttl) {
+    const extended = this.answers.promise();
+    this.batch.add([EXTEND, grant.number, this.answers.last, forRust(ttl), forRust(ttl)], "");
+    return extended;
+  }
+  isHeld(grant) {
+    return binding.redisLockIsHeld(this.handle, grant.number);
+  }
+  async holders() {
+    this.batch.flush();
+    const found = await this.answers.wait((sequence) => binding.redisLockHolders(this.handle, this.answers.listener, sequence));
+    return found.map(describeHolder);
+  }
+  /** Rejects all that waits; what is held stays so until it is released or its lease ends. */
+  close() {
+    this.batch.flush();
+    for (const wait of this.waits.values()) {
+      release();
+      wait.reject(lockFailures.closed(wait.key));
+    }
+    this.waits.clear();
+    binding.redisLockClose(this.handle, this.listener);
+  }
+  ask(wait) {
+    const number = this.next++;
+    this.waits.set(number, wait);
+    this.batch.add([REQUEST, number, forRust(wait.wait), forRust(wait.lease), forRust(wait.hold)], wait.key);
+  }
+  hear(number, value, payload) {
+    if (number === RETIRED) return this.retire();
+    const wait = this.waits.get(number);
+    if (wait) {
+      this.waits.delete(number);
+      if (value >= 0) return this.granted(wait, number, value);
+      release();
+      return wait.reject(refusal(wait.key, value, payload));
+    }
+    const ended = this.watched.get(number);
+    this.watched.delete(number);
+    ended?.(value);
+  }
+  granted(wait, number, token) {
+    const grant = new RedisGrant(this, wait.key, number, token);
+    if (this.isHeld(grant)) {
+      release();
+      return wait.resolve(wait.convert(grant, wait.key));
+    }
+    void grant.release();
+    this.ask({ ...wait, wait: wait.wait === 0 ? 0 : Math.max(1, wait.end - performance.now()) });
+  }
+  changed(health) {
+    const before = this.state;
+    if (health.state === before) return;
+    this.state = health.state;
+    const line = lineOf(before, health);
+    if (line) this.line(...line);
+    const { evictionPolicy: policy } = health;
+    if (health.state !== "ready" || this.warned || policy === void 0 || policy === "noeviction") return;
+    this.warned = true;
+    this.line("warn", `${health.server} may evict keys (maxmemory-policy ${policy}), and locks among them; it should be noeviction`);
+  }
+  retire() {
+    unlisten(this.listener);
+    unlisten(this.healthListener);
+    this.answers.end();
+  }
+};
+var RELEASED = { convert: () => void 0, recover: () => void 0 };
+function refusal(key, value, payload) {
+  if (value === REFUSED) return lockFailures.locked(key);
+  if (value === TIMED_OUT2) return lockFailures.timedOut(key);
+  return value === FAILED ? lockFailures.failed(key, payload) : lockFailures.lost(key);
+}
+function ending(key, value) {
+  if (value === OVERHELD) return lockFailures.overheld(key);
+  return value === LOST ? lockFailures.lost(key) : lockFailures.lapsed(key);
+}
+
+// lib/lock/redis-adapter.ts
+var RESERVED_LEASE = 5e3;
+var GRACE_PERIOD = 2e3;
+var RedisLockAdapter = class {
+  #options;
+  #app;
+  #gracePeriod;
+  #maxHold;
+  #logger;
+  #locks;
+  /** A URL, or options. Throws a `TypeError` that names the option when they are wrong. Connects on first use. */
+  constructor(options = {}) {
+    const { app = "main", maxHold = MAX_HOLD, gracePeriod = GRACE_PERIOD, logger } = typeof options === "string" ? {} : options ?? {};
+    if (typeof app !== "string" || app === "") throw invalid(`app must be a string that is not empty: ${String(app)}`);
+    checkTtl2(maxHold, "maxHold");
+    checkTtl2(gracePeriod, "gracePeriod");
+    this.#options = checkOptions(options ?? {});
+    this.#app = app;
+    this.#maxHold = maxHold;
+    this.#gracePeriod = gracePeriod;
+    this.#logger = logger ?? processWarnings;
+  }
+  /** Resolves when the server grants locks; rejects with `E_UNAVAILABLE` when it cannot be reached within `connectTimeout`. May be repeated. */
+  async connect() {
+    await this.#open().ready();
+  }
+  /**
+   * What waits by this adapter rejects with `E_LOCK_ABORTED`; what is held stays so until it is released
+   * or lapses, and then the connection ends. The next use connects again. May be repeated.
+   */
+  async close() {
+    const locks2 = this.#locks;
+    this.#locks = void 0;
+    locks2?.close();
+  }
+  /** Waits for `key`, and holds it for at most `ttl` milliseconds. */
+  acquire(key, ttl) {
+    try {
+      checkKey2(key);
+      checkTtl2(ttl);
+      return this.#open().request({ key, wait: Infinity, lease: ttl, hold: ttl, convert: releaser });
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+  /** Runs `fn` while `key` is held, and renews the lease of `ttl` for as long as `fn` takes up to `maxHold`. */
+  async runExclusive(key, fn, ttl) {
+    checkKey2(key);
+    checkFunction(fn);
+    checkTtl2(ttl);
+    const lease = Math.min(ttl, this.#maxHold);
+    const exclusive = await this.#open().request({ key, wait: Infinity, lease, hold: this.#maxHold, convert: this.#begin });
+    return exclusive.run(fn);
+  }
+  /** Tries for `key`, for `timeout` milliseconds at most. */
+  tryAcquire(key, timeout = 0) {
+    try {
+      checkKey2(key);
+      checkTimeout(timeout);
+      return this.#open().request({ key, wait: timeout, lease: RESERVED_LEASE, hold: RESERVATION, convert: this.#reserve });
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+  /** The keys that are held now, on all nodes. Scans the server's keys. */
+  async holders() {
+    return this.#open().holders();
+  }
+  #open() {
+    this.#locks ??= new RedisLocks(this.#options, this.#app, `${(0, import_node_os2.hostname)()}:${process.pid}`, this.#gracePeriod, (level, text2) => this.#tell(level, text2));
+    return this.#locks;
+  }
+  #tell(level, text2) {
+    this.#logger[level]?.(text2);
+  }
+  #again = (key, ttl) => this.#open().request({ key, wait: Infinity, lease: ttl, hold: ttl, convert: (grant) => grant });
+  #reserve = (grant, key) => new KeyLock(key, grant, this.#again);
+  #begin = (grant, key) => {
+    const exclusive = new Exclusive(grant, key, true);
+    grant.onEnd((why) => {
+      exclusive.lapse(why);
+      this.#logger.warn(why.message);
+    });
+    return exclusive;
+  };
+};
+function checkOptions(options) {
+  const serialized = serializeOptions(options);
+  binding.redisShown(serialized);
+  return serialized;
+}
 
 // lib/lock/manager.ts
-var KNOWN2 = ["defaultAdapter", "logger", "maxHold", "redis", "url"];
-var PLANNED = /* @__PURE__ */ new Set(["redis"]);
+var KNOWN2 = ["app", "defaultAdapter", "gracePeriod", "logger", "maxHold", "redis", "url"];
 var LockManager = class {
   #name;
   #registry = /* @__PURE__ */ new Map();
+  /** What `'redis'` is unless somebody registers another, as plugins of NocoBase do. */
+  #redis;
   /** The connected adapter. */
   #adapter;
   #connecting;
@@ -3365,13 +3635,15 @@ var LockManager = class {
     if (unknown.length > 0) {
       throw invalid(`unknown option of LockManager: ${unknown.join(", ")}; known are ${KNOWN2.join(", ")}`);
     }
-    const { defaultAdapter, logger, maxHold } = options;
+    const { app, defaultAdapter, gracePeriod, logger, maxHold, redis, url = redis } = options;
     if (defaultAdapter != null && typeof defaultAdapter !== "string") {
       throw invalid("defaultAdapter must be the name of a lock adapter");
     }
     if (maxHold !== void 0) checkTtl2(maxHold, "maxHold");
     this.#name = defaultAdapter || "local";
     this.registerAdapter("local", { Adapter: LocalLockAdapter, options: { logger, maxHold } });
+    const server = typeof url === "string" ? { url } : url;
+    this.#redis = { Adapter: RedisLockAdapter, options: { ...server, app, gracePeriod, logger, maxHold } };
   }
   /** Makes an adapter known. A name that is taken throws. */
   registerAdapter(name, config) {
@@ -3434,6 +3706,18 @@ var LockManager = class {
       return Promise.reject(error);
     }
   }
+  /**
+   * The keys that are held now: on the local adapter in this process, on Redis on all nodes of the app.
+   *
+   * Rejects with `E_UNSUPPORTED` when the adapter cannot tell.
+   */
+  async holders() {
+    const list = (adapter) => {
+      if (adapter.holders) return adapter.holders();
+      throw new MortiseError("E_UNSUPPORTED", `lock adapter "${this.#name}" does not tell who holds what`);
+    };
+    return this.#adapter ? list(this.#adapter) : this.#first(list);
+  }
   /** Closes the adapter, if one is in use. May be repeated. */
   async close() {
     const connecting = this.#connecting;
@@ -3466,10 +3750,7 @@ var LockManager = class {
   #config() {
     const config = this.#registry.get(this.#name);
     if (config) return config;
-    if (PLANNED.has(this.#name)) {
-      const message = `Lock adapter "${this.#name}" is not available in this version; register one, or use "local"`;
-      throw new MortiseError("E_ADAPTER_UNAVAILABLE", message);
-    }
+    if (this.#name === "redis") return this.#redis;
     throw new MortiseError("E_ADAPTER_NOT_REGISTERED", `Lock adapter "${this.#name}" not registered`);
   }
 };
@@ -3913,7 +4194,7 @@ var KNOWN3 = {
   pubSubManager: ["adapter", "url", "bus", "channelPrefix", "skipSelf"],
   syncMessageManager: ["debounce"],
   eventQueue: ["adapter", "url", "channelPrefix", "journal", "storagePath", "closeTimeout"],
-  lockManager: ["defaultAdapter", "url", "maxHold", "logger"],
+  lockManager: ["defaultAdapter", "url", "app", "gracePeriod", "maxHold", "logger"],
   workerIdAllocator: ["adapter", "url"]
 };
 function resolveOptions(options, environment = process.env) {
@@ -4068,7 +4349,7 @@ var Application = class extends import_node_events3.EventEmitter {
     this.pubSubManager = new PubSubManager(this, { adapter: "memory", skipSelf: true, ...resolved.pubSubManager });
     this.syncMessageManager = new SyncMessageManager(this, resolved.syncMessageManager);
     this.eventQueue = new EventQueue(this, resolved.eventQueue);
-    this.lockManager = new LockManager({ logger: this.logger, ...resolved.lockManager });
+    this.lockManager = new LockManager({ logger: this.logger, app: this.name, ...resolved.lockManager });
     this.workerIdAllocator = new WorkerIdAllocator(resolved.workerIdAllocator);
   }
   /** Whether the app has been stopped, and not started again since. */
@@ -4184,7 +4465,7 @@ function install(app, options = {}) {
     pubSubManager: new PubSubManager(view, { adapter: "memory", skipSelf: false, ...resolved.pubSubManager }),
     syncMessageManager: void 0,
     eventQueue: new EventQueue(view, resolved.eventQueue),
-    lockManager: new LockManager({ logger, ...resolved.lockManager }),
+    lockManager: new LockManager({ logger, app: name, ...resolved.lockManager }),
     workerIdAllocator: new WorkerIdAllocator(resolved.workerIdAllocator)
   };
   for (const [member, service] of Object.entries(services)) if (service) put(app, member, service);
@@ -4292,6 +4573,7 @@ var Plugin = class {
   RedisBloomFilter,
   RedisConnection,
   RedisCounter,
+  RedisLockAdapter,
   RedisStore,
   SyncMessageManager,
   TieredStore,

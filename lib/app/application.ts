@@ -61,7 +61,7 @@ export class Application extends EventEmitter {
     this.pubSubManager = new PubSubManager(this, { adapter: 'memory', skipSelf: true, ...resolved.pubSubManager });
     this.syncMessageManager = new SyncMessageManager(this, resolved.syncMessageManager);
     this.eventQueue = new EventQueue(this, resolved.eventQueue);
-    this.lockManager = new LockManager({ logger: this.logger, ...resolved.lockManager });
+    this.lockManager = new LockManager({ logger: this.logger, app: this.name, ...resolved.lockManager });
     this.workerIdAllocator = new WorkerIdAllocator(resolved.workerIdAllocator);
   }
 

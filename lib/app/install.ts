@@ -51,7 +51,7 @@ export function install(app: HostApplication, options: AppOptions = {}): Install
     pubSubManager: new PubSubManager(view, { adapter: 'memory', skipSelf: false, ...resolved.pubSubManager }),
     syncMessageManager: undefined as never,
     eventQueue: new EventQueue(view, resolved.eventQueue),
-    lockManager: new LockManager({ logger, ...resolved.lockManager } as ConstructorParameters<typeof LockManager>[0]),
+    lockManager: new LockManager({ logger, app: name, ...resolved.lockManager } as ConstructorParameters<typeof LockManager>[0]),
     workerIdAllocator: new WorkerIdAllocator(resolved.workerIdAllocator),
   };
   for (const [member, service] of Object.entries(services)) if (service) put(app, member, service);

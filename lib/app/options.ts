@@ -32,7 +32,7 @@ const KNOWN: Record<keyof AppOptions, readonly string[] | undefined> = {
   pubSubManager: ['adapter', 'url', 'bus', 'channelPrefix', 'skipSelf'],
   syncMessageManager: ['debounce'],
   eventQueue: ['adapter', 'url', 'channelPrefix', 'journal', 'storagePath', 'closeTimeout'],
-  lockManager: ['defaultAdapter', 'url', 'maxHold', 'logger'],
+  lockManager: ['defaultAdapter', 'url', 'app', 'gracePeriod', 'maxHold', 'logger'],
   workerIdAllocator: ['adapter', 'url'],
 };
 

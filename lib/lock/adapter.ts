@@ -37,6 +37,21 @@ export interface ILock {
   readonly fencingToken?: number;
 }
 
+/** A key that is held. Times are milliseconds. */
+export interface LockHolder {
+  key: string;
+  /** The node that holds it: its host, its process, and on a server what tells nodes apart. */
+  node: string;
+  /** Since when, as `Date.now()` has it. */
+  since: number;
+  /** What is left of its lease; `Infinity` when that has no end. */
+  ttl: number;
+  /** How many wait for it. */
+  waiters: number;
+  /** See {@link Releaser.fencingToken}. */
+  fencingToken: number;
+}
+
 /** What locks run on. Times are milliseconds. */
 export interface ILockAdapter {
   connect(): Promise<void>;
@@ -44,4 +59,6 @@ export interface ILockAdapter {
   acquire(key: string, ttl: number): Releaser | Promise<Releaser>;
   runExclusive<T>(key: string, fn: (context: ExclusiveContext) => T | Promise<T>, ttl: number): Promise<T>;
   tryAcquire(key: string, timeout?: number): ILock | Promise<ILock>;
+  /** The keys that are held now, for people to look at. */
+  holders?(): LockHolder[] | Promise<LockHolder[]>;
 }

@@ -1,14 +1,14 @@
 import type { ExclusiveContext } from './adapter';
 import { lockFailures } from './failures';
-import type { Grant } from './local-locks';
+import type { Grant } from './grant';
 
-/** What a function that holds a local lock is given. The signal is made when it is asked for. */
+/** What a function that holds a lock is given. The signal is made when it is asked for. */
 export class Exclusive implements ExclusiveContext {
   readonly #grant: Grant;
   readonly #key: string;
   #watched: boolean;
   #controller: AbortController | undefined;
-  #lapsed = false;
+  #lost: Error | undefined;
 
   /** `watched`: someone calls {@link Exclusive.lapse} already; else it is seen to when needed. */
   constructor(grant: Grant, key: string, watched: boolean) {
@@ -26,23 +26,29 @@ export class Exclusive implements ExclusiveContext {
       this.#controller = new AbortController();
       if (!this.#watched) {
         this.#watched = true;
-        this.#lapsed = !this.#grant.watch(() => this.lapse());
+        if (!this.#grant.watch((why) => this.lapse(why))) this.lapse();
       }
-      if (this.#lapsed) this.lapse();
+      if (this.#lost) this.lapse(this.#lost);
     }
     return this.#controller.signal;
   }
 
-  /** The lease has lapsed. */
-  lapse(): void {
-    this.#lapsed = true;
-    this.#controller?.abort(lockFailures.lapsed(this.#key));
+  /** The lease has ended, for that reason. */
+  lapse(why: Error = lockFailures.lapsed(this.#key)): void {
+    this.#lost = why;
+    this.#controller?.abort(why);
   }
 
-  /** The function has settled: the end of the lease does not concern it any more. */
-  settle(): void {
-    if (this.#watched) this.#grant.unwatch();
-    this.#watched = true;
-    this.#grant.release();
+  /** Runs a function that holds the lock, and releases it when the function has settled. */
+  async run<T>(fn: (context: ExclusiveContext) => T | Promise<T>): Promise<T> {
+    try {
+      return await fn(this);
+    } finally {
+      // The end of the lease does not concern the function any more.
+      if (this.#watched) this.#grant.unwatch();
+      this.#watched = true;
+      const released = this.#grant.release();
+      if (released) await released;
+    }
   }
 }

@@ -1,7 +1,7 @@
 // The one place where errors of locks are made, so that a host's own classes can take the place
 // of ours.
 
-import { LockAbortError, LockAcquireError } from '../errors';
+import { LockAbortError, LockAcquireError, MortiseError } from '../errors';
 
 type ErrorClass = new (message: string, options?: { cause?: unknown }) => Error;
 
@@ -30,4 +30,12 @@ export const lockFailures = {
   closed: (key: string) =>
     make('LockAbortError', 'E_LOCK_ABORTED', `lock "${key}" was not acquired: its adapter was closed`, key),
   lapsed: (key: string) => make('LockAbortError', 'E_LOCK_ABORTED', `lock "${key}" has lapsed while it was held`, key),
+  lost: (key: string) =>
+    make('LockAbortError', 'E_LOCK_ABORTED', `lock "${key}" was lost: the server could not be reached in time, or does not know it any more`, key),
+  overheld: (key: string) => make('LockAbortError', 'E_LOCK_ABORTED', `lock "${key}" was held for longer than maxHold`, key),
+  /** The server could not be asked, or refused: its error, which tells the key too. */
+  failed: (key: string, cause: unknown) => {
+    const { code, message } = cause as MortiseError;
+    return Object.assign(new MortiseError(code, `lock "${key}": ${message}`, { cause }), { key });
+  },
 };

@@ -1,12 +1,16 @@
 import { binding } from '../native';
-import type { ExclusiveContext, ILock, ILockAdapter, Releaser } from './adapter';
+import { hostname } from 'node:os';
+import type { ExclusiveContext, ILock, ILockAdapter, LockHolder, Releaser } from './adapter';
 import { checkFunction, checkKey, checkTimeout, checkTtl } from './arguments';
 import { Exclusive } from './exclusive';
-import { LocalLock } from './local-lock';
-import { cancelWaits, onLapse, releaser, request, type Grant } from './local-locks';
+import { describeHolder, releaser } from './grant';
+import { KeyLock } from './key-lock';
+import { cancelWaits, type LocalGrant, onLapse, request } from './local-locks';
 
-const RESERVATION = 60_000;
-const MAX_HOLD = 600_000;
+/** How long an abandoned reservation is kept, in milliseconds. */
+export const RESERVATION = 60_000;
+/** The default of `maxHold`, in milliseconds. */
+export const MAX_HOLD = 600_000;
 
 /** Where a service reports; `app.logger` is one. */
 export interface LockLogger {
@@ -21,7 +25,7 @@ export interface LocalLockAdapterOptions {
   logger?: LockLogger;
 }
 
-const processWarnings: LockLogger = { warn: (message) => process.emitWarning(message, 'MortiseWarning') };
+export const processWarnings: LockLogger = { warn: (message) => process.emitWarning(message, 'MortiseWarning') };
 
 /**
  * The locks of this process, shared by all its managers and worker threads: first come, first
@@ -73,11 +77,7 @@ export class LocalLockAdapter implements ILockAdapter {
     checkTtl(ttl);
     const got = request(this, key, Infinity, this.#maxHold, this.#begin, true);
     const exclusive = got instanceof Exclusive ? got : await got;
-    try {
-      return await fn(exclusive);
-    } finally {
-      exclusive.settle();
-    }
+    return exclusive.run(fn);
   }
 
   /** Tries for `key`, for `timeout` milliseconds at most; with 0 it is decided before the call returns. */
@@ -91,10 +91,16 @@ export class LocalLockAdapter implements ILockAdapter {
     }
   }
 
-  readonly #reserve = (grant: Grant, key: string) => new LocalLock(this, grant, key);
+  /** The keys that are held in this process. */
+  holders(): LockHolder[] {
+    return binding.lockHolders(`${hostname()}:${process.pid}`).map(describeHolder);
+  }
+
+  readonly #again = (key: string, ttl: number) => request(this, key, Infinity, ttl, itself);
+  readonly #reserve = (grant: LocalGrant, key: string) => new KeyLock(key, grant, this.#again);
 
   // The lease needs no renewal: who could renew it and who holds it end together.
-  readonly #begin = (grant: Grant, key: string) => {
+  readonly #begin = (grant: LocalGrant, key: string) => {
     const exclusive = new Exclusive(grant, key, true);
     onLapse(grant, () => {
       exclusive.lapse();
@@ -103,3 +109,5 @@ export class LocalLockAdapter implements ILockAdapter {
     return exclusive;
   };
 }
+
+const itself = (grant: LocalGrant): LocalGrant => grant;

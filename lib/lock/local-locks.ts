@@ -1,8 +1,8 @@
 // This environment's way to the process's locks: the calls, and who waits for what.
 
 import { binding, hold, listen, release as letGo } from '../native';
-import type { Releaser } from './adapter';
 import { lockFailures } from './failures';
+import type { Grant, HolderParts } from './grant';
 
 declare module '../native' {
   interface Binding {
@@ -12,6 +12,7 @@ declare module '../native' {
     lockRelease(locks: Handle, slot: number, token: number): number;
     lockExtend(locks: Handle, slot: number, token: number, ttl: number): boolean;
     lockWatch(locks: Handle, slot: number, token: number): boolean;
+    lockHolders(node: string): HolderParts[];
     lockKeys(): number;
     lockBytes(): number;
   }
@@ -26,7 +27,7 @@ const HANDED_OVER = 2;
 const TIMED_OUT = -1;
 
 /** A lease, or a place in a line: where Rust finds it. */
-export class Grant {
+export class LocalGrant implements Grant {
   constructor(
     readonly slot: number,
     readonly token: number,
@@ -54,10 +55,10 @@ export class Grant {
 
 /** A promise that waits for a key. */
 interface Wait {
-  readonly place: Grant;
+  readonly place: LocalGrant;
   readonly key: string;
   readonly by: object;
-  readonly convert: (grant: Grant, key: string) => unknown;
+  readonly convert: (grant: LocalGrant, key: string) => unknown;
   resolve(value: unknown): void;
   reject(error: unknown): void;
 }
@@ -76,13 +77,13 @@ export function request<T>(
   key: string,
   wait: number,
   ttl: number,
-  convert: (grant: Grant, key: string) => T,
+  convert: (grant: LocalGrant, key: string) => T,
   watch = false,
 ): T | Promise<T> {
   const answer = lockRequest(locks, key, wait, ttl, watch);
-  if (answer === GRANTED) return convert(new Grant(cells[0], cells[1]), key);
+  if (answer === GRANTED) return convert(new LocalGrant(cells[0], cells[1]), key);
   if (answer !== WAITING) throw lockFailures.locked(key);
-  const place = new Grant(cells[0], cells[1]);
+  const place = new LocalGrant(cells[0], cells[1]);
   hold();
   return new Promise<T>((resolve, reject) => {
     waits.set(place.token, { place, key, by, convert, resolve: resolve as Wait['resolve'], reject });
@@ -109,7 +110,7 @@ function handOver(token: number, slot: number): void {
   const wait = waits.get(token);
   if (!wait) return;
   settled(token);
-  wait.resolve(wait.convert(slot === wait.place.slot ? wait.place : new Grant(slot, token), wait.key));
+  wait.resolve(wait.convert(slot === wait.place.slot ? wait.place : new LocalGrant(slot, token), wait.key));
 }
 
 function hear(token: number, news: number): void {
@@ -126,12 +127,6 @@ function hear(token: number, news: number): void {
 }
 
 /** Says of a grant that was asked for with `watch` whom to call when it lapses. */
-export function onLapse(grant: Grant, lapsed: () => void): void {
+export function onLapse(grant: LocalGrant, lapsed: () => void): void {
   watched.set(grant.token, lapsed);
-}
-
-export function releaser(grant: Grant): Releaser {
-  const release = () => grant.release();
-  release.fencingToken = grant.token;
-  return release;
 }

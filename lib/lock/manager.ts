@@ -1,24 +1,28 @@
 import { MortiseError, invalid } from '../errors';
-import type { ExclusiveContext, ILock, ILockAdapter, Releaser } from './adapter';
+import type { RedisOptions } from '../redis/options';
+import type { ExclusiveContext, ILock, ILockAdapter, LockHolder, Releaser } from './adapter';
 import { checkFunction, checkKey, checkTimeout, checkTtl, DEFAULT_TTL } from './arguments';
 import { LocalLockAdapter, type LockLogger } from './local-adapter';
+import { RedisLockAdapter } from './redis-adapter';
 
-const KNOWN = ['defaultAdapter', 'logger', 'maxHold', 'redis', 'url'];
-/** Adapters that are planned, so that their names are not taken for typing errors. */
-const PLANNED = new Set(['redis']);
+const KNOWN = ['app', 'defaultAdapter', 'gracePeriod', 'logger', 'maxHold', 'redis', 'url'];
 
 /** Options of {@link LockManager}. */
 export interface LockManagerOptions {
-  /** The adapter that is used, by its name. Defaults to `'local'`. */
+  /** The adapter that is used, by its name: `'local'` (default), `'redis'`, or one that is registered. */
   defaultAdapter?: string;
+  /** On Redis: whose locks they are. Defaults to the app's name under `createApp` and `install`, else to `'main'`. */
+  app?: string;
+  /** On Redis, in milliseconds: see {@link RedisLockAdapterOptions.gracePeriod}. */
+  gracePeriod?: number;
   /** The longest that `runExclusive` of our adapters keeps a lock, in milliseconds. Defaults to 600 000 (10 minutes); `Infinity` for no end. */
   maxHold?: number;
   /** Where lapses are reported. Defaults to process warnings. */
   logger?: LockLogger;
-  /** For adapters on a server: its URL. */
-  url?: string;
-  /** For adapters on Redis: URL or options, when `url` is absent. */
-  redis?: unknown;
+  /** On Redis: the server's URL, or the connection's options. */
+  url?: string | RedisOptions;
+  /** The same, when `url` is absent. */
+  redis?: string | RedisOptions;
 }
 
 /** How an adapter is made: `new Adapter(options)`. */
@@ -34,6 +38,8 @@ export interface LockAdapterConfig<C extends ILockAdapter = ILockAdapter> {
 export class LockManager {
   readonly #name: string;
   readonly #registry = new Map<string, LockAdapterConfig>();
+  /** What `'redis'` is unless somebody registers another, as plugins of NocoBase do. */
+  readonly #redis: LockAdapterConfig;
   /** The connected adapter. */
   #adapter: ILockAdapter | undefined;
   #connecting: Promise<ILockAdapter> | undefined;
@@ -43,13 +49,15 @@ export class LockManager {
     if (unknown.length > 0) {
       throw invalid(`unknown option of LockManager: ${unknown.join(', ')}; known are ${KNOWN.join(', ')}`);
     }
-    const { defaultAdapter, logger, maxHold } = options;
+    const { app, defaultAdapter, gracePeriod, logger, maxHold, redis, url = redis } = options;
     if (defaultAdapter != null && typeof defaultAdapter !== 'string') {
       throw invalid('defaultAdapter must be the name of a lock adapter');
     }
     if (maxHold !== undefined) checkTtl(maxHold, 'maxHold');
     this.#name = defaultAdapter || 'local';
     this.registerAdapter('local', { Adapter: LocalLockAdapter, options: { logger, maxHold } });
+    const server = typeof url === 'string' ? { url } : url;
+    this.#redis = { Adapter: RedisLockAdapter, options: { ...server, app, gracePeriod, logger, maxHold } };
   }
 
   /** Makes an adapter known. A name that is taken throws. */
@@ -121,6 +129,19 @@ export class LockManager {
     }
   }
 
+  /**
+   * The keys that are held now: on the local adapter in this process, on Redis on all nodes of the app.
+   *
+   * Rejects with `E_UNSUPPORTED` when the adapter cannot tell.
+   */
+  async holders(): Promise<LockHolder[]> {
+    const list = (adapter: ILockAdapter): LockHolder[] | Promise<LockHolder[]> => {
+      if (adapter.holders) return adapter.holders();
+      throw new MortiseError('E_UNSUPPORTED', `lock adapter "${this.#name}" does not tell who holds what`);
+    };
+    return this.#adapter ? list(this.#adapter) : this.#first(list);
+  }
+
   /** Closes the adapter, if one is in use. May be repeated. */
   async close(): Promise<void> {
     const connecting = this.#connecting;
@@ -157,10 +178,7 @@ export class LockManager {
   #config(): LockAdapterConfig {
     const config = this.#registry.get(this.#name);
     if (config) return config;
-    if (PLANNED.has(this.#name)) {
-      const message = `Lock adapter "${this.#name}" is not available in this version; register one, or use "local"`;
-      throw new MortiseError('E_ADAPTER_UNAVAILABLE', message);
-    }
+    if (this.#name === 'redis') return this.#redis;
     throw new MortiseError('E_ADAPTER_NOT_REGISTERED', `Lock adapter "${this.#name}" not registered`);
   }
 }

@@ -107,7 +107,7 @@ export class RedisConnection extends EventEmitter {
   /** How the connection is. */
   health(): RedisHealth {
     if (!this.handle) return { server: this.server, state: 'closed', since: 0 };
-    return describe(binding.redisHealth(this.handle));
+    return describeHealth(binding.redisHealth(this.handle));
   }
 
   /**
@@ -129,23 +129,17 @@ export class RedisConnection extends EventEmitter {
   }
 
   private static heard(self: RedisConnection, _: number, __: number, payload: unknown): void {
-    self.changed(describe(payload as HealthParts));
+    self.changed(describeHealth(payload as HealthParts));
   }
 
   private changed(health: RedisHealth): void {
     const before = this.state;
     if (!this.handle || health.state === before) return;
     this.state = health.state;
-    if (health.state === 'away') {
-      this.onLine?.('warn', `${health.server} is away: ${health.reason}`);
-      this.emit('away', health);
-    } else if (health.state === 'ready') {
-      const version = `version ${health.version ?? 'unknown'}, RESP${health.protocol}`;
-      if (before === 'away') this.onLine?.('info', `${health.server} is back (${version})`);
-      else this.onLine?.('debug', `${health.server} is connected (${version})`);
-      this.becameReady(health);
-      this.emit('ready', health);
-    }
+    const line = lineOf(before, health);
+    if (line) this.onLine?.(...line);
+    if (health.state === 'ready') this.becameReady(health);
+    if (health.state === 'away' || health.state === 'ready') this.emit(health.state, health);
   }
 
   /** Before the event is. */
@@ -169,7 +163,17 @@ function replies(): Completions {
   return shared;
 }
 
-function describe([server, state, reason, since, version, protocol, eviction]: HealthParts): RedisHealth {
+/** The line of the log for a change of state, if it is worth one. */
+export function lineOf(before: RedisHealth['state'] | undefined, health: RedisHealth): [level: 'debug' | 'info' | 'warn', text: string] | undefined {
+  if (health.state === 'away') return ['warn', `${health.server} is away: ${health.reason}`];
+  if (health.state !== 'ready') return undefined;
+  const version = `version ${health.version ?? 'unknown'}, RESP${health.protocol}`;
+  return before === 'away'
+    ? ['info', `${health.server} is back (${version})`]
+    : ['debug', `${health.server} is connected (${version})`];
+}
+
+export function describeHealth([server, state, reason, since, version, protocol, eviction]: HealthParts): RedisHealth {
   return {
     server,
     state: state as RedisHealth['state'],

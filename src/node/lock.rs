@@ -3,7 +3,8 @@
 use super::{
     Context, RUNTIME,
     call::{Call, Entry, Reply, functions},
-    mailbox::{Event, Mailbox, Payload},
+    mailbox::{Data, Event, Mailbox, Payload},
+    redis_lock::describe_holder,
     shared::SharedCells,
 };
 use crate::{
@@ -29,6 +30,7 @@ pub fn functions() -> Vec<(&'static str, Entry)> {
         "lockRelease" => release,
         "lockExtend" => extend,
         "lockWatch" => watch,
+        "lockHolders" => holders,
         "lockKeys" => keys,
         "lockBytes" => bytes,
     ]
@@ -128,6 +130,12 @@ fn extend(call: &Call) -> Reply {
 /// `lockWatch(locks, slot, token): boolean`
 fn watch(call: &Call) -> Reply {
     call.boolean(LOCKS.watch(lease(call)?))
+}
+
+/// `lockHolders(node: string)`: a list of [`describe_holder`].
+fn holders(call: &Call) -> Reply {
+    let all = LOCKS.holders(&call.text(0)?);
+    Data::List(all.iter().map(describe_holder).collect()).to_js(call.env)
 }
 
 /// `lockKeys(): number`: keys held in the process.

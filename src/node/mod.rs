@@ -18,6 +18,7 @@ mod lock;
 mod mailbox;
 mod pub_sub;
 mod redis;
+mod redis_lock;
 mod shared;
 mod tiered;
 
@@ -55,6 +56,7 @@ fn register(exports: napi::bindgen_prelude::Object, env: napi::Env) -> napi::Res
     all.extend(lock::functions());
     all.extend(pub_sub::functions());
     all.extend(redis::functions());
+    all.extend(redis_lock::functions());
     all.extend(tiered::functions());
     let exports = napi::bindgen_prelude::JsValue::raw(&exports);
     call::define(env, exports, context.cast(), all)?;

@@ -92,7 +92,8 @@ fn health(call: &Call) -> Reply {
     describe(&health).to_js(call.env)
 }
 
-fn describe(health: &Health) -> Data {
+/// The parts of a health: server, state, reason, milliseconds, version, protocol, eviction policy.
+pub fn describe(health: &Health) -> Data {
     let text = |text: &str| Data::Bytes(text.as_bytes().to_vec());
     Data::List(vec![
         text(&health.server),
