@@ -29,7 +29,8 @@ impl RedisServer {
     fn attempt() -> Option<Self> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let port = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
-        let binary = std::env::var("MORTISE_REDIS_SERVER").unwrap_or_else(|_| "redis-server".into());
+        let binary =
+            std::env::var("MORTISE_REDIS_SERVER").unwrap_or_else(|_| "redis-server".into());
         let process = Command::new(&binary)
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
             .arg(folder.path())
@@ -47,6 +48,11 @@ impl RedisServer {
             std::thread::sleep(Duration::from_millis(5));
         }
         Some(server)
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     /// How to reach it.
