@@ -226,7 +226,9 @@ impl Keeper {
             Ok(id) => {
                 self.state.send_replace(State::Held(id));
                 self.keep(id, renewed).await;
+                // First, so that who is told and asks gets a new one.
                 self.state.send_replace(State::Lost);
+                (self.told)(&Notice::Lost { app: Arc::clone(&self.app), id });
             }
             Err(error) => _ = self.state.send_replace(State::Failed(error)),
         }
@@ -257,7 +259,7 @@ impl Keeper {
             let asked = Instant::now();
             let app = Arc::clone(&self.app);
             match self.table.renew(&self.redis, id).await {
-                Ok(Renewed::Lost) => return (self.told)(&Notice::Lost { app, id }),
+                Ok(Renewed::Lost) => return,
                 Ok(outcome) => {
                     (renewed, pause) = (asked, self.times.period());
                     if matches!(outcome, Renewed::PutBack) {

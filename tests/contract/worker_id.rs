@@ -280,7 +280,14 @@ async fn an_id_that_lapsed_and_was_given_to_nobody_is_taken_back(place: Place) {
 async fn a_node_whose_id_was_given_to_another_is_told_and_gets_a_new_one(place: Place) {
     let node = place.node("app", Duration::from_millis(500), Duration::ZERO);
     let held = id(&node).await;
-    place.ask(&["HSET", "mortise:{app}:workers", &held.to_string(), "another|0|0"]).await;
+    place
+        .ask(&[
+            "HSET",
+            "mortise:{app}:workers",
+            &held.to_string(),
+            "another|9999999999999|9999999999999",
+        ])
+        .await;
     until("told that it is lost", || place.lost() == 1).await;
     assert_ne!(id(&node).await, held);
     assert_eq!(place.lost(), 1);
