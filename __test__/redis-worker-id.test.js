@@ -355,4 +355,21 @@ describe('on several servers', () => {
     expect((await rejection(tracked(new RedisWorkerIdAdapter({ url: servers.url, app })).getWorkerId())).code).toBe('E_WORKER_IDS_EXHAUSTED');
     await Promise.all(taken.map((node) => node.release()));
   });
+
+  test('after a failover live nodes keep their ids, and later ones get others', async () => {
+    const servers = await startSentinels();
+    const [app, logger] = [newApp(), recorder()];
+    const make = () => tracked(new RedisWorkerIdAdapter({ url: servers.url, app, logger, rest: 0 }));
+    const { taken, ids } = await takeAll(make, 12);
+    const before = await servers.replica.call('INFO', 'server');
+    await servers.master.kill();
+    const later = Array.from({ length: 12 }, make);
+    const others = await Promise.all(later.map((node) => until(() => node.getWorkerId().catch((error) => {
+      if (error.code !== 'E_UNAVAILABLE') throw error;
+    }).then((id) => id !== undefined && { id }), 40_000)));
+    expect([...ids, ...others.map(({ id }) => id)].sort((a, b) => a - b)).toEqual(IDS);
+    expect(await Promise.all(taken.map((node) => node.getWorkerId()))).toEqual(ids);
+    expect(before).toContain(await servers.replica.call('HGET', `mortise:{${app}}:workers`, 'server'));
+    expect(logger.lines.filter(({ level }) => level === 'error')).toEqual([]);
+  }, 90_000);
 });
