@@ -1472,11 +1472,56 @@ export interface IWorkerIdAdapter {
 	/** Gives the id back. */
 	release(): Promise<void>;
 }
-/** Options of {@link WorkerIdAllocator}. */
+/** Options of {@link RedisWorkerIdAdapter}, beside those of the connection. Times are milliseconds. */
+export interface RedisWorkerIdOptions extends RedisOptions {
+	/** The app, whose nodes share the ids. Default `'main'`. */
+	app?: string;
+	/** How long the id stays this node's while it cannot be renewed. From 100 to a day; default 10 000. */
+	lease?: number;
+	/** How long an id that was released or has lapsed is given to nobody. Up to a day; default 10 000. */
+	rest?: number;
+	/** Told when the id could not be renewed, and when it was lost. Default: to stderr. */
+	logger?: Logger;
+}
+/**
+ * One node's worker id on Redis: unique among the live nodes of an app, leased, and renewed off the main
+ * thread. Each adapter is a node of its own. It connects when the id is asked for, and until it is released.
+ */
+export declare class RedisWorkerIdAdapter implements IWorkerIdAdapter {
+	private readonly node;
+	private readonly logger;
+	/** Throws a `TypeError` that names the option when one is wrong. */
+	constructor(options?: string | RedisWorkerIdOptions);
+	/**
+	 * The node's id, from 0 to 31; the same until it is released or lost. On a server where the app has no ids yet,
+	 * or that was restarted or replaced, the first takes up to 3 seconds, in which live nodes renew theirs.
+	 *
+	 * Rejects with `E_WORKER_IDS_EXHAUSTED` when all 32 are taken, with `E_UNAVAILABLE` or `E_TIMEOUT` when the
+	 * server is away, and with `E_CLOSED` when `release` was called meanwhile.
+	 */
+	getWorkerId(): Promise<number>;
+	/**
+	 * Gives the id back, and lets go of the connection. May be repeated. Never rejects, and waits at most a second
+	 * for a server that is away: what could not be given back lapses by itself.
+	 */
+	release(): Promise<void>;
+	private keepWhileHolding;
+	private static told;
+}
+/** Options of {@link WorkerIdAllocator}. All but `adapter` are for `'redis'`. */
 export interface WorkerIdAllocatorOptions {
-	/** Default: none, and ids are random. */
+	/** `'redis'`, or one of yours. Default: none, and ids are random. */
 	adapter?: IWorkerIdAdapter | "redis";
-	url?: unknown;
+	/** URL or options of the server. */
+	url?: string | RedisOptions;
+	/** The app, whose nodes share the ids. Default `'main'`; under `createApp` and `install` the app's name. */
+	app?: string;
+	/** How long the id stays this node's while it cannot be renewed, in milliseconds. Default 10 000. */
+	lease?: number;
+	/** How long an id that was released or has lapsed is given to nobody, in milliseconds. Default 10 000. */
+	rest?: number;
+	/** Told when the id could not be renewed, and when it was lost. Default: the app's, else to stderr. */
+	logger?: Logger;
 }
 /**
  * Gives the node a small number that tells it apart from the other nodes of its app. Without an

@@ -46,6 +46,7 @@ __export(index_exports, {
   RedisCounter: () => RedisCounter,
   RedisLockAdapter: () => RedisLockAdapter,
   RedisStore: () => RedisStore,
+  RedisWorkerIdAdapter: () => RedisWorkerIdAdapter,
   SyncMessageManager: () => SyncMessageManager,
   TieredStore: () => TieredStore,
   WorkerIdAllocator: () => WorkerIdAllocator,
@@ -1032,37 +1033,37 @@ function shareConnection(options, kind, logger) {
   return {
     connection() {
       if (held2) return held2.connection;
-      const shared2 = connections.get(key) ?? open2(key, kind === "tiered" ? new TieredConnection(options, options.maxBytes) : new RedisConnection(options));
-      shared2.users++;
-      if (logger) shared2.loggers.set(logger, (shared2.loggers.get(logger) ?? 0) + 1);
-      shared2.connection.open();
-      held2 = shared2;
-      return shared2.connection;
+      const shared3 = connections.get(key) ?? open2(key, kind === "tiered" ? new TieredConnection(options, options.maxBytes) : new RedisConnection(options));
+      shared3.users++;
+      if (logger) shared3.loggers.set(logger, (shared3.loggers.get(logger) ?? 0) + 1);
+      shared3.connection.open();
+      held2 = shared3;
+      return shared3.connection;
     },
     held: () => held2?.connection,
     release() {
       if (!held2) return;
-      const shared2 = held2;
+      const shared3 = held2;
       held2 = void 0;
       if (logger) {
-        const left = (shared2.loggers.get(logger) ?? 1) - 1;
-        if (left > 0) shared2.loggers.set(logger, left);
-        else shared2.loggers.delete(logger);
+        const left = (shared3.loggers.get(logger) ?? 1) - 1;
+        if (left > 0) shared3.loggers.set(logger, left);
+        else shared3.loggers.delete(logger);
       }
-      if (--shared2.users > 0) return;
+      if (--shared3.users > 0) return;
       connections.delete(key);
-      shared2.connection.close();
+      shared3.connection.close();
     }
   };
 }
 function open2(key, connection) {
-  const shared2 = { connection, users: 0, loggers: /* @__PURE__ */ new Map() };
+  const shared3 = { connection, users: 0, loggers: /* @__PURE__ */ new Map() };
   const tell = (level, text2) => {
-    for (const logger of shared2.loggers.keys()) logger[level](text2);
+    for (const logger of shared3.loggers.keys()) logger[level](text2);
   };
   connection.onLine = tell;
-  connections.set(key, shared2);
-  return shared2;
+  connections.set(key, shared3);
+  return shared3;
 }
 
 // lib/cache/redis-store.ts
@@ -2958,8 +2959,8 @@ var EventQueue = class {
     return Boolean(this.adapter?.isConnected());
   }
   /** The name under which the adapter knows a channel: app (not for shared ones), prefix and channel, joined by `.`. */
-  getFullChannel(channel, shared2 = false) {
-    return [shared2 ? void 0 : this.app.name, this.options.channelPrefix, checkChannel(channel)].filter(Boolean).join(".");
+  getFullChannel(channel, shared3 = false) {
+    return [shared3 ? void 0 : this.app.name, this.options.channelPrefix, checkChannel(channel)].filter(Boolean).join(".");
   }
   /** Connects the adapter, and subscribes the channels. May be repeated: each channel keeps one consumer. */
   async connect() {
@@ -4130,34 +4131,6 @@ function safeJson(value) {
   }
 }
 
-// lib/worker-id/index.ts
-var WORKER_IDS = 32;
-var WorkerIdAllocator = class {
-  adapter;
-  constructor(options = {}) {
-    if (typeof options.adapter === "string") {
-      const message = `worker id adapter "${String(options.adapter)}" is not available in this version`;
-      throw new MortiseError("E_ADAPTER_UNAVAILABLE", message);
-    }
-    if (options.adapter) this.setAdapter(options.adapter);
-  }
-  /** Takes ids from `adapter` from now on. */
-  setAdapter(adapter) {
-    if (typeof adapter?.getWorkerId !== "function" || typeof adapter.release !== "function") {
-      throw invalid("a worker id adapter has the methods getWorkerId and release");
-    }
-    this.adapter = adapter;
-  }
-  /** An id from 0 to 31. */
-  async getWorkerId() {
-    return this.adapter ? this.adapter.getWorkerId() : Math.floor(Math.random() * WORKER_IDS);
-  }
-  /** Gives the id back. */
-  async release() {
-    await this.adapter?.release();
-  }
-};
-
 // lib/app/logger.ts
 var stderrLogger = {
   debug: () => void 0,
@@ -4185,6 +4158,107 @@ function maskSecrets(text2) {
   return text2.replace(/(\b[a-z][a-z0-9+.-]*:\/\/[^\s:@/]*):[^\s@/]+@/gi, "$1:***@");
 }
 
+// lib/worker-id/redis-adapter.ts
+var LEASE2 = 1e4;
+var REST = 1e4;
+var SHORTEST_LEASE = 100;
+var LONGEST = 24 * 3600 * 1e3;
+var LEVELS = ["info", "warn", "error"];
+var holding = /* @__PURE__ */ new Set();
+var shared2;
+var RedisWorkerIdAdapter = class _RedisWorkerIdAdapter {
+  node;
+  logger;
+  /** Throws a `TypeError` that names the option when one is wrong. */
+  constructor(options = {}) {
+    const connection = serializeOptions(options);
+    const { app = "main", lease = LEASE2, rest = REST, logger = stderrLogger } = typeof options === "string" ? {} : options;
+    if (typeof app !== "string" || app === "") throw invalid(`the option app of worker ids is a string that is not empty: ${String(app)}`);
+    checkTime("lease", lease, SHORTEST_LEASE);
+    checkTime("rest", rest, 0);
+    checkLogger(logger);
+    this.logger = logger;
+    this.node = binding.workerIdNew(connection, app, lease, rest, listenWeakly(this, _RedisWorkerIdAdapter.told));
+  }
+  /**
+   * The node's id, from 0 to 31; the same until it is released or lost. On a server where the app has no ids yet,
+   * or that was restarted or replaced, the first takes up to 3 seconds, in which live nodes renew theirs.
+   *
+   * Rejects with `E_WORKER_IDS_EXHAUSTED` when all 32 are taken, with `E_UNAVAILABLE` or `E_TIMEOUT` when the
+   * server is away, and with `E_CLOSED` when `release` was called meanwhile.
+   */
+  async getWorkerId() {
+    const completions = shared2 ??= new Completions({ convert: (value) => value });
+    holding.add(this);
+    try {
+      return await completions.wait((sequence) => binding.workerIdGet(this.node, completions.listener, sequence));
+    } finally {
+      this.keepWhileHolding();
+    }
+  }
+  /**
+   * Gives the id back, and lets go of the connection. May be repeated. Never rejects, and waits at most a second
+   * for a server that is away: what could not be given back lapses by itself.
+   */
+  async release() {
+    const completions = shared2 ??= new Completions({ convert: (value) => value });
+    try {
+      await completions.wait((sequence) => binding.workerIdRelease(this.node, completions.listener, sequence));
+    } finally {
+      this.keepWhileHolding();
+    }
+  }
+  keepWhileHolding() {
+    if (binding.workerIdIsHolding(this.node)) holding.add(this);
+    else holding.delete(this);
+  }
+  static told(self, _, level, text2) {
+    self.logger[LEVELS[level]](text2);
+    self.keepWhileHolding();
+  }
+};
+function checkTime(name, value, least) {
+  if (typeof value === "number" && value >= least && value <= LONGEST) return;
+  throw invalid(`the option ${name} of worker ids is a number of milliseconds from ${least} to ${LONGEST}: ${String(value)}`);
+}
+function checkLogger(logger) {
+  const methods = logger;
+  if (LEVELS.every((level) => typeof methods?.[level] === "function")) return;
+  throw invalid(`the option logger of worker ids has the methods ${LEVELS.join(", ")}: ${String(logger)}`);
+}
+
+// lib/worker-id/index.ts
+var WORKER_IDS = 32;
+var WorkerIdAllocator = class {
+  adapter;
+  constructor(options = {}) {
+    const { adapter, url = {}, ...rest } = options;
+    if (adapter === "redis") {
+      if (typeof url !== "string" && (typeof url !== "object" || url === null)) throw invalid(`the option url of worker ids is a URL or an object: ${String(url)}`);
+      this.adapter = new RedisWorkerIdAdapter({ ...typeof url === "string" ? { url } : url, ...rest });
+    } else if (typeof adapter === "string") {
+      throw new MortiseError("E_ADAPTER_UNAVAILABLE", `worker id adapter "${String(adapter)}" is not known; known is: redis`);
+    } else if (adapter) {
+      this.setAdapter(adapter);
+    }
+  }
+  /** Takes ids from `adapter` from now on. */
+  setAdapter(adapter) {
+    if (typeof adapter?.getWorkerId !== "function" || typeof adapter.release !== "function") {
+      throw invalid("a worker id adapter has the methods getWorkerId and release");
+    }
+    this.adapter = adapter;
+  }
+  /** An id from 0 to 31. */
+  async getWorkerId() {
+    return this.adapter ? this.adapter.getWorkerId() : Math.floor(Math.random() * WORKER_IDS);
+  }
+  /** Gives the id back. */
+  async release() {
+    await this.adapter?.release();
+  }
+};
+
 // lib/app/options.ts
 var KNOWN3 = {
   name: void 0,
@@ -4195,7 +4269,7 @@ var KNOWN3 = {
   syncMessageManager: ["debounce"],
   eventQueue: ["adapter", "url", "channelPrefix", "journal", "storagePath", "closeTimeout"],
   lockManager: ["defaultAdapter", "url", "app", "gracePeriod", "maxHold", "logger"],
-  workerIdAllocator: ["adapter", "url"]
+  workerIdAllocator: ["adapter", "url", "lease", "rest", "logger"]
 };
 function resolveOptions(options, environment = process.env) {
   checkNames("", options, Object.keys(KNOWN3));
@@ -4350,7 +4424,7 @@ var Application = class extends import_node_events3.EventEmitter {
     this.syncMessageManager = new SyncMessageManager(this, resolved.syncMessageManager);
     this.eventQueue = new EventQueue(this, resolved.eventQueue);
     this.lockManager = new LockManager({ logger: this.logger, app: this.name, ...resolved.lockManager });
-    this.workerIdAllocator = new WorkerIdAllocator(resolved.workerIdAllocator);
+    this.workerIdAllocator = new WorkerIdAllocator({ app: this.name, logger: this.logger, ...resolved.workerIdAllocator });
   }
   /** Whether the app has been stopped, and not started again since. */
   get stopped() {
@@ -4466,7 +4540,7 @@ function install(app, options = {}) {
     syncMessageManager: void 0,
     eventQueue: new EventQueue(view, resolved.eventQueue),
     lockManager: new LockManager({ logger, app: name, ...resolved.lockManager }),
-    workerIdAllocator: new WorkerIdAllocator(resolved.workerIdAllocator)
+    workerIdAllocator: new WorkerIdAllocator({ app: name, logger, ...resolved.workerIdAllocator })
   };
   for (const [member, service] of Object.entries(services)) if (service) put(app, member, service);
   services.syncMessageManager = new SyncMessageManager(view, resolved.syncMessageManager);
@@ -4575,6 +4649,7 @@ var Plugin = class {
   RedisCounter,
   RedisLockAdapter,
   RedisStore,
+  RedisWorkerIdAdapter,
   SyncMessageManager,
   TieredStore,
   WorkerIdAllocator,

@@ -70,6 +70,16 @@ pub enum Error {
     /// A counter would pass the integers that JavaScript holds exactly.
     #[error("counter {0} would pass 2^53 - 1")]
     CounterRange(String),
+    /// All worker ids of the app are taken.
+    #[error("all {} worker ids of app {app} are taken: {held} held, {resting} at rest", held + resting)]
+    WorkerIdsExhausted {
+        /// The app.
+        app: String,
+        /// How many belong to nodes that live, or whose leases have not lapsed yet.
+        held: u64,
+        /// How many were released or have lapsed, and are given to nobody yet.
+        resting: u64,
+    },
     /// A state that this crate promises cannot come about: a bug.
     #[error("internal error: {0}")]
     Internal(String),
@@ -91,6 +101,7 @@ impl Error {
             Self::CommandTimeout { .. } => "E_TIMEOUT",
             Self::Redis(_) => "E_REDIS",
             Self::CounterRange(_) => "E_COUNTER_RANGE",
+            Self::WorkerIdsExhausted { .. } => "E_WORKER_IDS_EXHAUSTED",
             Self::Internal(_) => "E_INTERNAL",
         }
     }

@@ -3,7 +3,8 @@
 import {
   type AppOptions, type Cache, createApp, type IEventQueueAdapter, type ILockAdapter, install, type IPubSubAdapter,
   LocalLockAdapter, LockAbortError, LockAcquireError, LockManager, MemoryPubSubAdapter, MortiseError, Plugin,
-  RedisConnection, type RedisHealth, type RedisOptions, redisStore, RedisStore, serving, type TieredStore, tieredStore,
+  RedisConnection, type RedisHealth, type RedisOptions, redisStore, RedisStore, RedisWorkerIdAdapter,
+  serving, type TieredStore, tieredStore,
 } from 'mortise';
 
 interface User {
@@ -109,5 +110,7 @@ export async function onRedis(): Promise<void> {
   const text = await redis.command<string | null>('GET', 'k');
   redis.on('away', ({ reason }: RedisHealth) => reason);
   redis.close();
+  app.workerIdAllocator.setAdapter(new RedisWorkerIdAdapter({ url: 'redis://h', app: 'main', lease: 5000, rest: 0 }));
+  createApp({ workerIdAllocator: { adapter: 'redis', url: options, lease: 5000 } });
   return void [state, store, tiered, text];
 }

@@ -62,7 +62,7 @@ export class Application extends EventEmitter {
     this.syncMessageManager = new SyncMessageManager(this, resolved.syncMessageManager);
     this.eventQueue = new EventQueue(this, resolved.eventQueue);
     this.lockManager = new LockManager({ logger: this.logger, app: this.name, ...resolved.lockManager });
-    this.workerIdAllocator = new WorkerIdAllocator(resolved.workerIdAllocator);
+    this.workerIdAllocator = new WorkerIdAllocator({ app: this.name, logger: this.logger, ...resolved.workerIdAllocator });
   }
 
   /** Whether the app has been stopped, and not started again since. */

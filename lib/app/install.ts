@@ -52,7 +52,7 @@ export function install(app: HostApplication, options: AppOptions = {}): Install
     syncMessageManager: undefined as never,
     eventQueue: new EventQueue(view, resolved.eventQueue),
     lockManager: new LockManager({ logger, app: name, ...resolved.lockManager } as ConstructorParameters<typeof LockManager>[0]),
-    workerIdAllocator: new WorkerIdAllocator(resolved.workerIdAllocator),
+    workerIdAllocator: new WorkerIdAllocator({ app: name, logger, ...resolved.workerIdAllocator }),
   };
   for (const [member, service] of Object.entries(services)) if (service) put(app, member, service);
   // Last, for it subscribes through the host's pub/sub, which is ours now.

@@ -33,7 +33,7 @@ const KNOWN: Record<keyof AppOptions, readonly string[] | undefined> = {
   syncMessageManager: ['debounce'],
   eventQueue: ['adapter', 'url', 'channelPrefix', 'journal', 'storagePath', 'closeTimeout'],
   lockManager: ['defaultAdapter', 'url', 'app', 'gracePeriod', 'maxHold', 'logger'],
-  workerIdAllocator: ['adapter', 'url'],
+  workerIdAllocator: ['adapter', 'url', 'lease', 'rest', 'logger'],
 };
 
 /** The options, with what the environment gives beneath them. Throws for names that nobody knows. */
@@ -60,7 +60,7 @@ export function resolveOptions(options: AppOptions, environment: NodeJS.ProcessE
       url: fallback('LOCK_ADAPTER_REDIS_URL'),
       ...options.lockManager,
     }) as LockManagerOptions,
-    workerIdAllocator: defined({ url: redis, ...options.workerIdAllocator }),
+    workerIdAllocator: defined({ url: redis, ...options.workerIdAllocator }) as WorkerIdAllocatorOptions,
   };
 }
 

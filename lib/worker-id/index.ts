@@ -1,18 +1,26 @@
+import type { Logger } from '../app/logger';
 import { invalid, MortiseError } from '../errors';
+import type { RedisOptions } from '../redis';
+import type { IWorkerIdAdapter } from './adapter';
+import { RedisWorkerIdAdapter } from './redis-adapter';
 
-/** Where worker ids come from; may be written in JavaScript. */
-export interface IWorkerIdAdapter {
-  /** An id from 0 to 31 that no other live node of the app has. */
-  getWorkerId(): Promise<number>;
-  /** Gives the id back. */
-  release(): Promise<void>;
-}
+export type { IWorkerIdAdapter } from './adapter';
+export { RedisWorkerIdAdapter, type RedisWorkerIdOptions } from './redis-adapter';
 
-/** Options of {@link WorkerIdAllocator}. */
+/** Options of {@link WorkerIdAllocator}. All but `adapter` are for `'redis'`. */
 export interface WorkerIdAllocatorOptions {
-  /** Default: none, and ids are random. */
+  /** `'redis'`, or one of yours. Default: none, and ids are random. */
   adapter?: IWorkerIdAdapter | 'redis';
-  url?: unknown;
+  /** URL or options of the server. */
+  url?: string | RedisOptions;
+  /** The app, whose nodes share the ids. Default `'main'`; under `createApp` and `install` the app's name. */
+  app?: string;
+  /** How long the id stays this node's while it cannot be renewed, in milliseconds. Default 10 000. */
+  lease?: number;
+  /** How long an id that was released or has lapsed is given to nobody, in milliseconds. Default 10 000. */
+  rest?: number;
+  /** Told when the id could not be renewed, and when it was lost. Default: the app's, else to stderr. */
+  logger?: Logger;
 }
 
 /** How many ids there are: they are five bits of the ids that a node generates. */
@@ -26,11 +34,15 @@ export class WorkerIdAllocator {
   private adapter: IWorkerIdAdapter | undefined;
 
   constructor(options: WorkerIdAllocatorOptions = {}) {
-    if (typeof options.adapter === 'string') {
-      const message = `worker id adapter "${String(options.adapter)}" is not available in this version`;
-      throw new MortiseError('E_ADAPTER_UNAVAILABLE', message);
+    const { adapter, url = {}, ...rest } = options;
+    if (adapter === 'redis') {
+      if (typeof url !== 'string' && (typeof url !== 'object' || url === null)) throw invalid(`the option url of worker ids is a URL or an object: ${String(url)}`);
+      this.adapter = new RedisWorkerIdAdapter({ ...(typeof url === 'string' ? { url } : url), ...rest });
+    } else if (typeof adapter === 'string') {
+      throw new MortiseError('E_ADAPTER_UNAVAILABLE', `worker id adapter "${String(adapter)}" is not known; known is: redis`);
+    } else if (adapter) {
+      this.setAdapter(adapter);
     }
-    if (options.adapter) this.setAdapter(options.adapter);
   }
 
   /** Takes ids from `adapter` from now on. */

@@ -21,6 +21,7 @@ mod redis;
 mod redis_lock;
 mod shared;
 mod tiered;
+mod worker_id;
 
 use call::{Call, Reply, functions};
 use mailbox::Mailbox;
@@ -58,6 +59,7 @@ fn register(exports: napi::bindgen_prelude::Object, env: napi::Env) -> napi::Res
     all.extend(redis::functions());
     all.extend(redis_lock::functions());
     all.extend(tiered::functions());
+    all.extend(worker_id::functions());
     let exports = napi::bindgen_prelude::JsValue::raw(&exports);
     call::define(env, exports, context.cast(), all)?;
     // Hooks run last in, first out: this one before the mailbox's own end.

@@ -81,7 +81,12 @@ impl Owner for Ear {
             News::Overheld => (-5.0, Payload::None),
             News::Failed(error) => (-6.0, Payload::Error(error)),
         };
-        self.mailbox.post(Event { listener: self.listener, subject: float(number), value, payload });
+        self.mailbox.post(Event {
+            listener: self.listener,
+            subject: float(number),
+            value,
+            payload,
+        });
     }
 }
 
@@ -225,7 +230,8 @@ pub fn describe_holder(holder: &Holder) -> Data {
 fn close(call: &Call) -> Reply {
     let slot = Arc::clone(call.handle::<Slot>(0)?);
     let (mailbox, listener) = (Arc::clone(&call.context.mailbox), call.u32(1)?);
-    let Ok((locks, owner)) = member(call, |member| (Arc::clone(&member.locks), member.owner)) else {
+    let Ok((locks, owner)) = member(call, |member| (Arc::clone(&member.locks), member.owner))
+    else {
         return call.undefined();
     };
     locks.retire(owner, move || {

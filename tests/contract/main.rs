@@ -6,3 +6,4 @@ mod event_queue;
 mod lock;
 mod pub_sub;
 mod server;
+mod worker_id;

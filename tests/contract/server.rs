@@ -50,6 +50,11 @@ impl RedisServer {
         Some(server)
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// How to reach it.
     pub fn config(&self) -> Config {
         Config::from_url(&format!("redis://127.0.0.1:{}", self.port)).expect("a URL")

@@ -343,7 +343,7 @@ impl RedisLocks {
     fn heard(&self, channel: &str, text: &str) {
         let names = &self.node.names;
         if channel == names.reclaim_channel() {
-            return self.act(|table, now| table.reclaim(now));
+            return self.act(Table::reclaim);
         }
         let mut parts = text.splitn(3, '|');
         let mut number = || parts.next().and_then(|part| part.parse().ok());
