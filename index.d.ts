@@ -30,6 +30,7 @@ declare class Completions {
 	private readonly subjects;
 	private readonly free;
 	private waiting;
+	private ending;
 	constructor(usual?: Ending);
 	/** The number of promises not settled yet. */
 	get size(): number;
@@ -39,7 +40,7 @@ declare class Completions {
 	last: number;
 	/** A promise about `subject`, such as a key. Its number is {@link last} then. */
 	promise<T>(subject?: string, ending?: Ending): Promise<T>;
-	/** Gives the listener up; to be called when nothing waits and nothing more will. */
+	/** Gives the listener up, when nothing waits any more; nothing more may be waited for. */
 	end(): void;
 	/** Settles a promise from JavaScript's side; nothing when it has been settled. */
 	settle(sequence: number, value: number, payload: unknown): void;

@@ -195,6 +195,7 @@ var Completions = class {
   subjects = [];
   free = [];
   waiting = 0;
+  ending = false;
   /** The number of promises not settled yet. */
   get size() {
     return this.waiting;
@@ -225,9 +226,10 @@ var Completions = class {
     hold();
     return promise;
   }
-  /** Gives the listener up; to be called when nothing waits and nothing more will. */
+  /** Gives the listener up, when nothing waits any more; nothing more may be waited for. */
   end() {
-    unlisten(this.listener);
+    this.ending = true;
+    if (this.waiting === 0) unlisten(this.listener);
   }
   /** Settles a promise from JavaScript's side; nothing when it has been settled. */
   settle(sequence, value, payload) {
@@ -239,6 +241,7 @@ var Completions = class {
     this.resolvers[sequence] = this.rejecters[sequence] = void 0;
     this.free.push(sequence);
     this.waiting--;
+    if (this.ending) this.end();
     release();
     try {
       if (!isError(payload)) resolve(ending2.convert(value, payload, subject));
@@ -3383,6 +3386,7 @@ var FAILED = -6;
 var REQUEST = 0;
 var RELEASE = 1;
 var EXTEND = 2;
+var SHORT = 100;
 var RETIRED = -1;
 var forRust = (milliseconds) => milliseconds === Infinity ? -1 : milliseconds;
 var RedisGrant = class {
@@ -3494,7 +3498,7 @@ var RedisLocks = class {
   }
   granted(wait, number, token) {
     const grant = new RedisGrant(this, wait.key, number, token);
-    if (this.isHeld(grant)) {
+    if (wait.lease < SHORT || this.isHeld(grant)) {
       release();
       return wait.resolve(wait.convert(grant, wait.key));
     }

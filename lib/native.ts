@@ -132,6 +132,7 @@ export class Completions {
   private readonly subjects: string[] = [];
   private readonly free: number[] = [];
   private waiting = 0;
+  private ending = false;
 
   constructor(private readonly usual: Ending = NOTHING) {
     this.listener = listen((sequence, value, payload) => this.settle(sequence, value, payload));
@@ -171,9 +172,10 @@ export class Completions {
     return promise as Promise<T>;
   }
 
-  /** Gives the listener up; to be called when nothing waits and nothing more will. */
+  /** Gives the listener up, when nothing waits any more; nothing more may be waited for. */
   end(): void {
-    unlisten(this.listener);
+    this.ending = true;
+    if (this.waiting === 0) unlisten(this.listener);
   }
 
   /** Settles a promise from JavaScript's side; nothing when it has been settled. */
@@ -186,6 +188,7 @@ export class Completions {
     this.resolvers[sequence] = this.rejecters[sequence] = undefined;
     this.free.push(sequence);
     this.waiting--;
+    if (this.ending) this.end();
     release();
     try {
       if (!isError(payload)) resolve(ending.convert(value, payload, subject));

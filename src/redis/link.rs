@@ -459,6 +459,10 @@ async fn send(
     connection: &mut MultiplexedConnection,
     commands: Vec<Command>,
 ) -> redis::RedisResult<Vec<Value>> {
+    if commands.is_empty() {
+        // redis-rs takes an empty pipeline for an error.
+        return Ok(Vec::new());
+    }
     if commands.len() <= PIPELINE {
         let pipeline = pipeline(commands);
         return connection.send_packed_commands(&pipeline, 0, pipeline.len()).await;

@@ -3,35 +3,48 @@
 use super::{Redis, command::Command};
 use crate::error::Result;
 use redis::Value;
-use std::sync::LazyLock;
+use std::borrow::Cow;
 
 /// A script and its SHA-1.
 pub struct Script {
-    text: &'static str,
-    hash: LazyLock<String, Box<dyn FnOnce() -> String + Send>>,
+    text: Cow<'static, str>,
+    hash: String,
 }
 
 impl Script {
     /// A script of that text. Its keys must share a slot.
-    pub fn new(text: &'static str) -> Self {
-        let hash = move || redis::Script::new(text).get_hash().to_owned();
-        Self { text, hash: LazyLock::new(Box::new(hash)) }
-    }
-
-    /// The command that runs the script by its hash; a server that does not know it answers `NOSCRIPT`
-    /// ([`is_unknown`]), and wants [`in_full`](Self::in_full).
-    pub fn by_hash(&self, keys: &[&[u8]], arguments: &[&[u8]]) -> Command {
-        command("EVALSHA", self.hash.as_bytes(), keys, arguments)
+    pub fn new(text: impl Into<Cow<'static, str>>) -> Self {
+        let text = text.into();
+        let hash = redis::Script::new(&text).get_hash().to_owned();
+        Self { text, hash }
     }
 
     /// The command that runs the script by its text, and makes it known.
     pub fn in_full(&self, keys: &[&[u8]], arguments: &[&[u8]]) -> Command {
-        command("EVAL", self.text.as_bytes(), keys, arguments)
+        self.command(true, keys, arguments)
+    }
+
+    fn command(&self, in_full: bool, keys: &[&[u8]], arguments: &[&[u8]]) -> Command {
+        let mut command = self.begin(in_full, keys.len(), 128);
+        keys.iter().chain(arguments).for_each(|word| command.push(word));
+        command
+    }
+
+    /// The beginning of the command that runs the script, by its hash or `in_full`, with so many keys; they
+    /// and the arguments are to be pushed. There is room for `bytes`.
+    pub fn begin(&self, in_full: bool, keys: usize, bytes: usize) -> Command {
+        let (name, script): (&[u8], &str) =
+            if in_full { (b"EVAL", &self.text) } else { (b"EVALSHA", &self.hash) };
+        let mut command = Command::with_capacity(16, bytes);
+        command.push(name);
+        command.push(script.as_bytes());
+        command.push(keys.to_string().as_bytes());
+        command
     }
 
     /// The command that makes the script known.
     pub fn load(&self) -> Command {
-        Command::new(["SCRIPT", "LOAD", self.text])
+        Command::new(["SCRIPT", "LOAD", &self.text])
     }
 
     /// Runs the script, loading it where the server has lost it or never had it.
@@ -39,11 +52,11 @@ impl Script {
     /// # Errors
     /// As [`Redis::ask`].
     pub async fn run(&self, redis: &Redis, keys: &[&[u8]], arguments: &[&[u8]]) -> Result<Value> {
-        let reply = redis.call(self.by_hash(keys, arguments)).await?;
+        let reply = redis.call(self.command(false, keys, arguments)).await?;
         if !is_unknown(&reply) {
             return redis.check(reply);
         }
-        let reply = redis.call(self.in_full(keys, arguments)).await?;
+        let reply = redis.call(self.command(true, keys, arguments)).await?;
         redis.check(reply)
     }
 }
@@ -51,10 +64,4 @@ impl Script {
 /// Whether the server did not know a script that was to run by its hash.
 pub fn is_unknown(reply: &Value) -> bool {
     matches!(reply, Value::ServerError(error) if error.code() == "NOSCRIPT")
-}
-
-fn command(name: &str, script: &[u8], keys: &[&[u8]], arguments: &[&[u8]]) -> Command {
-    let count = keys.len().to_string();
-    let head = [name.as_bytes(), script, count.as_bytes()];
-    Command::new(head.iter().chain(keys).chain(arguments))
 }

@@ -16,6 +16,9 @@ impl RedisLocks {
         let found = keys::keys(redis, pattern.as_bytes()).await?;
         let found: Vec<String> =
             found.iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect();
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
         let questions = found.iter().flat_map(|holder| {
             let line = names.line_of(names.key_of(holder).unwrap_or_default());
             [

@@ -8,13 +8,12 @@ use crate::{
 use redis::Value;
 use std::sync::{Arc, LazyLock};
 
+/// A script whose line `--{common}` stands for `lua/common.lua`.
 macro_rules! script {
     ($name:literal) => {
         LazyLock::new(|| {
-            Script::new(concat!(
-                include_str!("lua/common.lua"),
-                include_str!(concat!("lua/", $name, ".lua"))
-            ))
+            let text = include_str!(concat!("lua/", $name, ".lua"));
+            Script::new(text.replace("--{common}", include_str!("lua/common.lua")))
         })
     };
 }
@@ -24,7 +23,8 @@ static RELEASE: LazyLock<Script> = script!("release");
 static RENEW: LazyLock<Script> = script!("renew");
 static LOOK: LazyLock<Script> = script!("look");
 static ABANDON: LazyLock<Script> = script!("abandon");
-static ATTACH: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/attach.lua")));
+static ATTACH: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("lua/attach.lua").to_owned()));
 
 /// The commands that make all scripts known.
 pub fn load() -> impl Iterator<Item = Command> {
@@ -212,39 +212,67 @@ impl Op {
 
     /// The command for it.
     pub fn command(&self, node: &Node) -> Command {
-        let Node { names, name, grace } = node;
-        let (holder, line) = (format!("{}{}", names.held, self.key), names.line_of(&self.key));
-        let keys = [&names.counter, &names.grace, &holder, &line].map(String::as_bytes);
-        let mut words = vec![name.to_string(), self.number.to_string()];
-        let flag = |flag: &bool| u8::from(*flag).to_string();
-        let script = match &self.what {
-            What::Acquire { lease, hears, wait, since } => {
-                words.extend([lease.to_string(), flag(hears), flag(wait)]);
-                words.extend([since.to_string(), grace.to_string()]);
-                &ACQUIRE
-            }
-            What::Release { since, .. } => {
-                words.push(since.to_string());
-                &RELEASE
-            }
-            What::Renew { left, token, lease, since, .. } => {
-                words.extend([left, token, lease, since, grace].map(u64::to_string));
-                &RENEW
-            }
-            What::Look { lease, hears, since } => {
-                words.extend([lease.to_string(), flag(hears), since.to_string()]);
-                &LOOK
-            }
-            What::Abandon { lease, hears, since, .. } => {
-                words.extend([lease.to_string(), flag(hears), since.to_string()]);
-                &ABANDON
-            }
+        let script: &Script = match &self.what {
+            What::Acquire { .. } => &ACQUIRE,
+            What::Release { .. } => &RELEASE,
+            What::Renew { .. } => &RENEW,
+            What::Look { .. } => &LOOK,
+            What::Abandon { .. } => &ABANDON,
         };
-        let arguments: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
-        if self.in_full {
-            script.in_full(&keys, &arguments)
-        } else {
-            script.by_hash(&keys, &arguments)
+        let Node { names, name, grace } = node;
+        let mut words = Words::new(script, self.in_full, &self.key);
+        words.text(&names.counter);
+        words.text(&names.grace);
+        words.joined(&names.held, &self.key);
+        words.joined(&names.line, &self.key);
+        words.text(name);
+        words.number(self.number);
+        match &self.what {
+            &What::Acquire { lease, hears, wait, since } => {
+                words.numbers([lease, u64::from(hears), u64::from(wait), since, *grace]);
+            }
+            What::Release { since, .. } => words.number(*since),
+            &What::Renew { left, token, lease, since, .. } => {
+                words.numbers([left, token, lease, since, *grace]);
+            }
+            &What::Look { lease, hears, since } | &What::Abandon { lease, hears, since, .. } => {
+                words.numbers([lease, u64::from(hears), since]);
+            }
+        }
+        words.command
+    }
+}
+
+/// A command in the making, without an allocation a word: a command each microsecond, and more, is made so.
+struct Words {
+    command: Command,
+    joined: String,
+    digits: itoa::Buffer,
+}
+
+impl Words {
+    fn new(script: &Script, in_full: bool, key: &str) -> Self {
+        let command = script.begin(in_full, 4, 320 + 2 * key.len());
+        Self { command, joined: String::new(), digits: itoa::Buffer::new() }
+    }
+
+    fn text(&mut self, text: &str) {
+        self.command.push(text.as_bytes());
+    }
+
+    fn joined(&mut self, first: &str, second: &str) {
+        self.joined.clear();
+        self.joined.extend([first, second]);
+        self.command.push(self.joined.as_bytes());
+    }
+
+    fn number(&mut self, number: u64) {
+        self.command.push(self.digits.format(number).as_bytes());
+    }
+
+    fn numbers(&mut self, numbers: impl IntoIterator<Item = u64>) {
+        for number in numbers {
+            self.number(number);
         }
     }
 }

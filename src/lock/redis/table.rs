@@ -24,6 +24,10 @@ const CLAIM: u64 = 1000;
 const LOOK: u64 = 50;
 /// The pause before a command is tried again that could not be sent.
 const RETRY: u64 = 50;
+/// Leases below this may be over before their holder hears of them, and are handed out all the same.
+const SHORT: u64 = 100;
+/// Tables up to this many leases are kept when they empty.
+const SMALL: usize = 128;
 /// No deadline.
 pub const NEVER: u64 = u64::MAX;
 
@@ -391,7 +395,7 @@ impl Table {
             Ok(Answer::Held { token, left }) => {
                 let granted = left.unwrap_or(lease);
                 let until = (sent + granted).saturating_sub(drift(granted));
-                if until <= now && granted > drift(granted) {
+                if until <= now && lease >= SHORT {
                     // The answer came too late to count on it.
                     entry.state = State::Asking { asked: true, give_up: NEVER };
                     return Some(entry.look());
@@ -615,7 +619,7 @@ impl Table {
         self.vacant.push(id);
         let entry = self.entries[id as usize].take()?;
         self.leave_line(&entry.key, number, now);
-        if self.by_number.is_empty() {
+        if self.by_number.is_empty() && self.entries.len() > SMALL {
             // What many leases took at one time is not kept for ever.
             self.entries = Vec::new();
             self.vacant = Vec::new();

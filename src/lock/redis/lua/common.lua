@@ -1,4 +1,4 @@
--- What all the scripts of locks share. KEYS: the counter of tokens, the grace period, the holder of the
+-- What the scripts of locks share: it stands where they say `common`. KEYS: the counter of tokens, the grace period, the holder of the
 -- key, the line of those who wait for it.
 --
 -- A holder is `node|number|token|lease|since`, under the expiry of its lease; a place in the line is
@@ -15,23 +15,20 @@ local function microseconds()
   return string.format('%.0f', time[1] * 1000000 + time[2])
 end
 
-local function lost_counter()
-  redis.call('SET', counter, microseconds())
-end
-
--- Nothing is granted for a while, so that those who hold locks can put them back.
+-- The server has lost its data: nothing is granted for a while, so that those who hold locks can put
+-- them back.
 local function begin_grace(period)
+  redis.call('SET', counter, microseconds())
   redis.call('SET', grace, '1', 'PX', period)
   redis.call('PUBLISH', counter .. '!', 'reclaim')
 end
 
 local function next_token()
   local number = redis.call('INCR', counter)
-  if number < LEAST then
-    lost_counter()
-    number = redis.call('INCR', counter)
-  end
-  return string.format('%.0f', number)
+  if number >= LEAST then return string.format('%.0f', number) end
+  number = microseconds()
+  redis.call('SET', counter, number)
+  return number
 end
 
 local function is_of(held, node, number)

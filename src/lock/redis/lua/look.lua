@@ -1,6 +1,8 @@
 -- How a wait stands; lets the next in when the lease before it has lapsed. ARGV: node, number, lease,
 -- hears, now. Gives {1, milliseconds left, token} when the key is held by it; {2, milliseconds left of
 -- the lease it waits for} when it is in the line; {0} when it is nowhere.
+
+--{common}
 local node, number, lease, hears, now = unpack(ARGV)
 local held = redis.call('GET', holder)
 local wait = -2

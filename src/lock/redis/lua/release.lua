@@ -1,11 +1,16 @@
 -- Ends a lease. ARGV: node, number, now. Gives 1, or 0 when it had ended before.
-local node, number, now = unpack(ARGV)
-local place = redis.call('LPOP', line)
+
+-- The usual case comes before the functions of the others.
+local place = redis.call('LPOP', KEYS[4])
 if not place then
-  if not is_of(redis.call('GET', holder), node, number) then return 0 end
-  redis.call('DEL', holder)
+  local held, owner = redis.call('GET', KEYS[3]), ARGV[1] .. '|' .. ARGV[2] .. '|'
+  if not held or string.sub(held, 1, #owner) ~= owner then return 0 end
+  redis.call('DEL', KEYS[3])
   return 1
 end
+
+--{common}
+local node, number, now = unpack(ARGV)
 local granted = grant(place, now)
 -- One command sets the next holder and tells the last: it is put back when it was somebody else.
 local before = redis.pcall('SET', holder, granted.value, 'PX', granted.lease, 'GET')

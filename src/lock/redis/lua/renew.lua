@@ -1,5 +1,7 @@
 -- Puts the end of a lease off, or the lease back that the server has lost. ARGV: node, number,
 -- milliseconds from now, token, lease, since, the grace period's length. Gives 1, or 0 when it has ended.
+
+--{common}
 local node, number, left, token, lease, since, period = unpack(ARGV)
 local value = table.concat({ node, number, token, lease, since }, '|')
 local held = redis.call('GET', holder)
@@ -8,7 +10,6 @@ if is_of(held, node, number) then
   return 1
 end
 if redis.call('EXISTS', counter) == 0 then
-  lost_counter()
   begin_grace(period)
 elseif redis.call('EXISTS', grace) == 0 then
   return 0
