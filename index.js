@@ -3389,6 +3389,18 @@ var EXTEND = 2;
 var SHORT = 100;
 var RETIRED = -1;
 var forRust = (milliseconds) => milliseconds === Infinity ? -1 : milliseconds;
+var Wait = class {
+  constructor(wish, end, resolve, reject) {
+    this.wish = wish;
+    this.end = end;
+    this.resolve = resolve;
+    this.reject = reject;
+  }
+  wish;
+  end;
+  resolve;
+  reject;
+};
 var RedisGrant = class {
   constructor(locks2, key, number, token) {
     this.locks = locks2;
@@ -3446,7 +3458,8 @@ var RedisLocks = class {
   request(wish) {
     return new Promise((resolve, reject) => {
       hold();
-      this.ask({ ...wish, end: performance.now() + wish.wait, resolve, reject });
+      const end = wish.wait === 0 || wish.wait === Infinity ? wish.wait : performance.now() + wish.wait;
+      this.ask(new Wait(wish, end, resolve, reject), wish.wait);
     });
   }
   release(grant) {
@@ -3473,15 +3486,16 @@ var RedisLocks = class {
     this.batch.flush();
     for (const wait of this.waits.values()) {
       release();
-      wait.reject(lockFailures.closed(wait.key));
+      wait.reject(lockFailures.closed(wait.wish.key));
     }
     this.waits.clear();
     binding.redisLockClose(this.handle, this.listener);
   }
-  ask(wait) {
+  ask(wait, time) {
+    const { key, lease, hold: hold2 } = wait.wish;
     const number = this.next++;
     this.waits.set(number, wait);
-    this.batch.add([REQUEST, number, forRust(wait.wait), forRust(wait.lease), forRust(wait.hold)], wait.key);
+    this.batch.add([REQUEST, number, forRust(time), forRust(lease), forRust(hold2)], key);
   }
   hear(number, value, payload) {
     if (number === RETIRED) return this.retire();
@@ -3490,20 +3504,21 @@ var RedisLocks = class {
       this.waits.delete(number);
       if (value >= 0) return this.granted(wait, number, value);
       release();
-      return wait.reject(refusal(wait.key, value, payload));
+      return wait.reject(refusal(wait.wish.key, value, payload));
     }
     const ended = this.watched.get(number);
     this.watched.delete(number);
     ended?.(value);
   }
   granted(wait, number, token) {
-    const grant = new RedisGrant(this, wait.key, number, token);
-    if (wait.lease < SHORT || this.isHeld(grant)) {
+    const { wish, end } = wait;
+    const grant = new RedisGrant(this, wish.key, number, token);
+    if (wish.lease < SHORT || this.isHeld(grant)) {
       release();
-      return wait.resolve(wait.convert(grant, wait.key));
+      return wait.resolve(wish.convert(grant, wish.key));
     }
     void grant.release();
-    this.ask({ ...wait, wait: wait.wait === 0 ? 0 : Math.max(1, wait.end - performance.now()) });
+    this.ask(wait, end === 0 ? 0 : Math.max(1, end - performance.now()));
   }
   changed(health) {
     const before = this.state;

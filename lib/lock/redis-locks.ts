@@ -50,11 +50,14 @@ export interface Wish<T> {
   convert(grant: RedisGrant, key: string): T;
 }
 
-interface Wait extends Wish<any> {
-  /** When it is over, by `performance.now()`. */
-  end: number;
-  resolve(value: unknown): void;
-  reject(error: unknown): void;
+/** A wish whose promise is not settled; `end` is when its wait is over, by `performance.now()`. */
+class Wait {
+  constructor(
+    readonly wish: Wish<any>,
+    readonly end: number,
+    readonly resolve: (value: any) => void,
+    readonly reject: (error: unknown) => void,
+  ) {}
 }
 
 /** Where lines for the log go. */
@@ -122,7 +125,9 @@ export class RedisLocks {
   request<T>(wish: Wish<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       hold();
-      this.ask({ ...wish, end: performance.now() + wish.wait, resolve: resolve as Wait['resolve'], reject });
+      // A look at the clock only where it matters: it costs as much as a fifth of the rest.
+      const end = wish.wait === 0 || wish.wait === Infinity ? wish.wait : performance.now() + wish.wait;
+      this.ask(new Wait(wish, end, resolve, reject), wish.wait);
     });
   }
 
@@ -154,16 +159,17 @@ export class RedisLocks {
     this.batch.flush();
     for (const wait of this.waits.values()) {
       letGo();
-      wait.reject(lockFailures.closed(wait.key));
+      wait.reject(lockFailures.closed(wait.wish.key));
     }
     this.waits.clear();
     binding.redisLockClose(this.handle, this.listener);
   }
 
-  private ask(wait: Wait): void {
+  private ask(wait: Wait, time: number): void {
+    const { key, lease, hold } = wait.wish;
     const number = this.next++;
     this.waits.set(number, wait);
-    this.batch.add([REQUEST, number, forRust(wait.wait), forRust(wait.lease), forRust(wait.hold)], wait.key);
+    this.batch.add([REQUEST, number, forRust(time), forRust(lease), forRust(hold)], key);
   }
 
   private hear(number: number, value: number, payload: unknown): void {
@@ -173,7 +179,7 @@ export class RedisLocks {
       this.waits.delete(number);
       if (value >= 0) return this.granted(wait, number, value);
       letGo();
-      return wait.reject(refusal(wait.key, value, payload));
+      return wait.reject(refusal(wait.wish.key, value, payload));
     }
     const ended = this.watched.get(number);
     this.watched.delete(number);
@@ -181,14 +187,15 @@ export class RedisLocks {
   }
 
   private granted(wait: Wait, number: number, token: number): void {
-    const grant = new RedisGrant(this, wait.key, number, token);
-    if (wait.lease < SHORT || this.isHeld(grant)) {
+    const { wish, end } = wait;
+    const grant = new RedisGrant(this, wish.key, number, token);
+    if (wish.lease < SHORT || this.isHeld(grant)) {
       letGo();
-      return wait.resolve(wait.convert(grant, wait.key));
+      return wait.resolve(wish.convert(grant, wish.key));
     }
     // It has lapsed before this thread came to hear of it, so it is not handed out.
     void grant.release();
-    this.ask({ ...wait, wait: wait.wait === 0 ? 0 : Math.max(1, wait.end - performance.now()) });
+    this.ask(wait, end === 0 ? 0 : Math.max(1, end - performance.now()));
   }
 
   private changed(health: RedisHealth): void {

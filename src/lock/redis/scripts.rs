@@ -225,11 +225,17 @@ impl Op {
         words.text(&names.grace);
         words.joined(&names.held, &self.key);
         words.joined(&names.line, &self.key);
-        words.text(name);
-        words.number(self.number);
+        words.owner(name, self.number);
         match &self.what {
             &What::Acquire { lease, hears, wait, since } => {
-                words.numbers([lease, u64::from(hears), u64::from(wait), since, *grace]);
+                words.numbers([lease, since]);
+                words.text(match (hears, wait) {
+                    (false, false) => "00",
+                    (false, true) => "01",
+                    (true, false) => "10",
+                    (true, true) => "11",
+                });
+                words.number(*grace);
             }
             What::Release { since, .. } => words.number(*since),
             &What::Renew { left, token, lease, since, .. } => {
@@ -263,6 +269,12 @@ impl Words {
     fn joined(&mut self, first: &str, second: &str) {
         self.joined.clear();
         self.joined.extend([first, second]);
+        self.command.push(self.joined.as_bytes());
+    }
+
+    fn owner(&mut self, node: &str, number: u64) {
+        self.joined.clear();
+        self.joined.extend([node, "|", self.digits.format(number)]);
         self.command.push(self.joined.as_bytes());
     }
 

@@ -1,9 +1,9 @@
--- Gives a place in the line up, or the lease that has come of it. ARGV: node, number, lease, hears, now.
+-- Gives a place in the line up, or the lease that has come of it. ARGV: node|number, lease, hears, now.
 
 --{common}
-local node, number, lease, hears, now = unpack(ARGV)
-if redis.call('LREM', line, 1, table.concat({ node, number, lease, hears }, '|')) == 1 then return 1 end
-if not is_of(redis.call('GET', holder), node, number) then return 0 end
+local me, lease, hears, now = unpack(ARGV)
+if redis.call('LREM', line, 1, table.concat({ me, lease, hears }, '|')) == 1 then return 1 end
+if not is_of(redis.call('GET', holder), me) then return 0 end
 redis.call('DEL', holder)
 let_in(now)
 return 1

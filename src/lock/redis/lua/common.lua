@@ -1,5 +1,5 @@
--- What the scripts of locks share: it stands where they say `common`. KEYS: the counter of tokens, the grace period, the holder of the
--- key, the line of those who wait for it.
+-- What the scripts of locks share: it stands where they say `common`. KEYS: the counter of tokens, the
+-- grace period, the holder of the key, the line of those who wait for it.
 --
 -- A holder is `node|number|token|lease|since`, under the expiry of its lease; a place in the line is
 -- `node|number|lease|hears`, where `hears` is 1 when the node is told of the grant and 0 when it looks.
@@ -31,8 +31,8 @@ local function next_token()
   return number
 end
 
-local function is_of(held, node, number)
-  local owner = node .. '|' .. number .. '|'
+local function is_of(held, me)
+  local owner = me .. '|'
   return held and string.sub(held, 1, #owner) == owner
 end
 

@@ -1,9 +1,9 @@
--- How a wait stands; lets the next in when the lease before it has lapsed. ARGV: node, number, lease,
+-- How a wait stands; lets the next in when the lease before it has lapsed. ARGV: node|number, lease,
 -- hears, now. Gives {1, milliseconds left, token} when the key is held by it; {2, milliseconds left of
 -- the lease it waits for} when it is in the line; {0} when it is nowhere.
 
 --{common}
-local node, number, lease, hears, now = unpack(ARGV)
+local me, lease, hears, now = unpack(ARGV)
 local held = redis.call('GET', holder)
 local wait = -2
 if not held then
@@ -13,11 +13,11 @@ if not held then
     held = redis.call('GET', holder)
   end
 end
-if is_of(held, node, number) then
+if is_of(held, me) then
   return { 1, redis.call('PTTL', holder), tonumber(string.match(held, '^[^|]*|%d+|(%d+)|')) }
 end
 if held then wait = redis.call('PTTL', holder) end
-local place = table.concat({ node, number, lease, hears }, '|')
+local place = table.concat({ me, lease, hears }, '|')
 local at = redis.pcall('LPOS', line, place)
 if type(at) == 'table' then
   -- Redis before 6.0.6.

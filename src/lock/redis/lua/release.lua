@@ -1,16 +1,16 @@
--- Ends a lease. ARGV: node, number, now. Gives 1, or 0 when it had ended before.
+-- Ends a lease. ARGV: node|number, now. Gives 1, or 0 when it had ended before.
 
 -- The usual case comes before the functions of the others.
 local place = redis.call('LPOP', KEYS[4])
 if not place then
-  local held, owner = redis.call('GET', KEYS[3]), ARGV[1] .. '|' .. ARGV[2] .. '|'
+  local held, owner = redis.call('GET', KEYS[3]), ARGV[1] .. '|'
   if not held or string.sub(held, 1, #owner) ~= owner then return 0 end
   redis.call('DEL', KEYS[3])
   return 1
 end
 
 --{common}
-local node, number, now = unpack(ARGV)
+local me, now = unpack(ARGV)
 local granted = grant(place, now)
 -- One command sets the next holder and tells the last: it is put back when it was somebody else.
 local before = redis.pcall('SET', holder, granted.value, 'PX', granted.lease, 'GET')
@@ -19,7 +19,7 @@ if type(before) == 'table' then
   before = redis.call('GET', holder)
   redis.call('SET', holder, granted.value, 'PX', granted.lease)
 end
-if before and not is_of(before, node, number) then
+if before and not is_of(before, me) then
   -- Its holder counts on its whole lease at the most, so that a later end harms nobody.
   local lease = string.match(before, '^[^|]*|%d+|%d+|(%d+)|')
   redis.call('SET', holder, before, 'PX', lease)

@@ -1,11 +1,11 @@
--- Puts the end of a lease off, or the lease back that the server has lost. ARGV: node, number,
+-- Puts the end of a lease off, or the lease back that the server has lost. ARGV: node|number,
 -- milliseconds from now, token, lease, since, the grace period's length. Gives 1, or 0 when it has ended.
 
 --{common}
-local node, number, left, token, lease, since, period = unpack(ARGV)
-local value = table.concat({ node, number, token, lease, since }, '|')
+local me, left, token, lease, since, period = unpack(ARGV)
+local value = table.concat({ me, token, lease, since }, '|')
 local held = redis.call('GET', holder)
-if is_of(held, node, number) then
+if is_of(held, me) then
   redis.call('SET', holder, value, 'PX', left)
   return 1
 end
