@@ -9,10 +9,15 @@ pub mod adapter;
 mod debounce;
 mod envelope;
 pub mod memory;
+pub mod redis;
 
 use crate::{
     alarm::{Alarm, Alarmed},
-    pub_sub::{debounce::Windows, envelope::Envelope},
+    pub_sub::{
+        adapter::{Gap, Incoming},
+        debounce::Windows,
+        envelope::Envelope,
+    },
 };
 use parking_lot::Mutex;
 use std::{collections::HashMap, sync::Arc};
@@ -23,6 +28,8 @@ pub use envelope::frame;
 pub trait Sink: Send + Sync + 'static {
     /// A message for a subscription, as JSON text; `None` for one that was `undefined`.
     fn deliver(&self, subscription: u32, message: Option<&str>);
+    /// Messages for a subscription may have been missed.
+    fn gap(&self, subscription: u32, gap: Gap);
     /// A text came that is no message of a manager's; it is dropped.
     fn malformed(&self, channel: &str, reason: &str);
 }
@@ -99,6 +106,22 @@ impl PubSub {
     /// The number of open windows.
     pub fn open_windows(&self) -> usize {
         self.state.lock().windows.len()
+    }
+
+    /// Takes what came on a channel.
+    pub fn hear(&self, channel: &str, incoming: Incoming<'_>) {
+        match incoming {
+            Incoming::Text(text) => self.receive(channel, text),
+            Incoming::Gap(gap) => self.tell(channel, gap),
+        }
+    }
+
+    /// Tells all who subscribed the channel of a gap. Their windows stay open: what came, came.
+    fn tell(&self, channel: &str, gap: Gap) {
+        let state = self.state.lock();
+        for Subscription { id, .. } in state.channels.get(channel).into_iter().flatten() {
+            self.sink.gap(*id, gap);
+        }
     }
 
     /// Takes a text that came on a channel, and delivers what is due at once.

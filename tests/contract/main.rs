@@ -5,4 +5,5 @@ mod cache;
 mod event_queue;
 mod lock;
 mod pub_sub;
+mod pub_sub_log;
 mod server;
