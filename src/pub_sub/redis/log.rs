@@ -59,10 +59,11 @@ impl Log {
     }
 
     /// What is to be asked before the log is read.
-    pub fn question(&self, connection: u64) -> Question {
+    pub fn question(&self, connection: u64, in_detail: bool) -> Question {
         let newest =
             (!self.is_checked_on(connection) && self.position != Id::ZERO).then_some(self.position);
-        Question { epoch: self.epoch.clone(), position: Some(self.position), newest }
+        let position = Some(self.position);
+        Question { epoch: self.epoch.clone(), position, newest, in_detail }
     }
 
     /// Takes the answer to a [`question`](Self::question); says whether something was missed.
@@ -75,8 +76,7 @@ impl Log {
             return Some(Gap::Replaced);
         }
         if detail.present {
-            self.settle(&detail);
-            return None;
+            return self.settle(&detail);
         }
         match (self.counted, detail.added) {
             // It was made anew under the same epoch.
@@ -101,8 +101,7 @@ impl Log {
                 }
             }
         }
-        self.settle(&detail);
-        None
+        self.settle(&detail)
     }
 
     /// The log is another one. What has come since is to be heard: from the position on when it is there
@@ -117,10 +116,13 @@ impl Log {
         self.settle(detail);
     }
 
-    fn settle(&mut self, detail: &Detail) {
-        if detail.last == self.position {
-            self.counted = detail.added;
+    /// At the log's end the server's count shows what passed between a look and its read.
+    fn settle(&mut self, detail: &Detail) -> Option<Gap> {
+        if detail.last != self.position {
+            return None;
         }
+        let counted = std::mem::replace(&mut self.counted, detail.added)?;
+        detail.added.filter(|added| *added > counted).map(|_| Gap::Trimmed)
     }
 
     /// Takes what was read after the position: the texts that are new.
@@ -209,8 +211,19 @@ mod tests {
         assert_eq!(log.judge(answer("e", 130, 120, Some(13), 2), 1), Some(Gap::Trimmed));
         assert_eq!(log.judge(answer("e", 130, 120, Some(13), 2), 1), None, "told once");
         log.take(vec![entry(120, "a", 1), entry(130, "a", 2)]);
+        assert_eq!(log.judge(answer("e", 130, 120, Some(13), 2), 1), None);
         assert_eq!(log.judge(answer("e", 140, 140, Some(14), 1), 1), None);
         assert_eq!(log.judge(answer("e", 150, 150, Some(15), 1), 1), Some(Gap::Trimmed));
+    }
+
+    #[test]
+    fn what_passed_between_a_look_and_its_read_shows_at_the_end_of_the_log() {
+        let mut log = log(Some(10));
+        log.take(vec![entry(140, "a", 1), entry(150, "a", 2)]);
+        let mut detail = answer("e", 150, 140, Some(15), 2);
+        detail.detail.iter_mut().for_each(|detail| detail.present = true);
+        assert_eq!(log.judge(detail.clone(), 1), Some(Gap::Trimmed));
+        assert_eq!(log.judge(detail, 1), None);
     }
 
     #[test]
@@ -243,10 +256,10 @@ mod tests {
     #[test]
     fn a_new_connection_is_asked_for_the_newest_entry() {
         let mut log = log(Some(10));
-        assert_eq!(log.question(1).newest, Some(id(100)));
+        assert_eq!(log.question(1, false).newest, Some(id(100)));
         log.judge(Answer { epoch: "e".into(), detail: None }, 1);
-        assert_eq!(log.question(1).newest, None);
-        assert_eq!(log.question(2).newest, Some(id(100)));
+        assert_eq!(log.question(1, false).newest, None);
+        assert_eq!(log.question(2, false).newest, Some(id(100)));
     }
 
     #[test]

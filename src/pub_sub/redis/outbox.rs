@@ -321,7 +321,7 @@ impl Sender {
         let Shared { redis, keys, .. } = &*self.shared;
         for in_full in [false, true] {
             let newest = self.newest.filter(|_| !self.epoch.is_empty());
-            let question = Question { epoch: self.epoch.clone(), position: None, newest };
+            let question = Question { epoch: self.epoch.clone(), newest, ..Question::default() };
             let asked = redis.call(question.command(keys, in_full));
             let reply = match timeout(redis.config().command_timeout, asked).await {
                 Ok(Ok(reply)) => reply,

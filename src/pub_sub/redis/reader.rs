@@ -33,6 +33,8 @@ use tokio::{
 const COUNT: &str = "256";
 /// The longest time that a read waits for entries. The heartbeat waits behind it.
 const LONGEST_BLOCK: Duration = Duration::from_secs(2);
+/// How often the log is looked at in detail though all seems well.
+const DETAIL: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How often a blocked read is called back for a log that was added.
@@ -228,6 +230,8 @@ struct Loop {
     /// The last trouble that was told in the log.
     trouble: Option<String>,
     pause: Duration,
+    /// When the logs are to be looked at in detail.
+    detail_at: Instant,
 }
 
 /// What one turn of the loop found.
@@ -246,7 +250,8 @@ impl Loop {
         let block = LONGEST_BLOCK.min(command_timeout / 2).min(heartbeat_timeout / 2);
         // 0 would be for ever.
         let block = block.max(Duration::from_millis(1));
-        Self { redis, inner, block, in_full: false, trouble: None, pause: FIRST_PAUSE }
+        let (trouble, detail_at) = (None, Instant::now());
+        Self { redis, inner, block, in_full: false, trouble, pause: FIRST_PAUSE, detail_at }
     }
 
     /// Reads until the reader is dropped.
@@ -329,13 +334,18 @@ impl Loop {
 
     /// The questions, one for each log, and the read; without the read when a log is to be looked at
     /// thoroughly first.
-    fn commands(&self, connection: u64) -> (Vec<Keys>, Vec<Command>, bool) {
+    fn commands(&mut self, connection: u64) -> (Vec<Keys>, Vec<Command>, bool) {
+        let now = Instant::now();
+        let in_detail = now >= self.detail_at;
+        if in_detail {
+            self.detail_at = now + DETAIL;
+        }
         let mut logs = self.inner.logs.lock();
         let keys: Vec<Keys> = logs.iter().map(|log| log.keys.clone()).collect();
         let mut commands = Vec::with_capacity(logs.len() + 1);
         for log in logs.iter_mut() {
             log.taken_up = true;
-            commands.push(log.question(connection).command(&log.keys, self.in_full));
+            commands.push(log.question(connection, in_detail).command(&log.keys, self.in_full));
         }
         let thorough = !logs.iter().all(|log| log.is_checked_on(connection));
         if !thorough {

@@ -11,7 +11,8 @@ use redis::Value;
 use std::sync::LazyLock;
 
 /// KEYS: the log, the epoch's key. ARGV: a new epoch; the epoch that the reader knows, or ''; the
-/// position up to which it has read, or ''; the newest entry of which it knows that it was there, or ''.
+/// position up to which it has read, or ''; the newest entry of which it knows that it was there, or '';
+/// '1' for the details in any case.
 ///
 /// Makes a new epoch, by which all readers hear of it, when the log has none, is gone, or has lost that
 /// newest entry. Gives the epoch alone when the entry at the position is still there: then so is all
@@ -30,7 +31,7 @@ local function before(a, b)
 end
 local epoch = redis.call('GET', KEYS[2])
 local present = there(ARGV[3])
-if epoch and epoch == ARGV[2] and ARGV[4] == '' and present then return {epoch} end
+if epoch and epoch == ARGV[2] and ARGV[4] == '' and present and ARGV[5] ~= '1' then return {epoch} end
 local last, first, added, length, exists = '0-0', '', 0, 0, redis.call('EXISTS', KEYS[1]) == 1
 if exists then
   added = -1
@@ -66,13 +67,17 @@ pub struct Question {
     pub position: Option<Id>,
     /// Asked for after each new connection: only a server that was lost can have lost its data.
     pub newest: Option<Id>,
+    /// Whether the details are wanted though all seems well.
+    pub in_detail: bool,
 }
 
 impl Question {
     /// The command, by the script's hash or in full.
     pub fn command(&self, keys: &Keys, in_full: bool) -> Command {
         let text = |id: Option<Id>| id.map_or_else(String::new, |id| id.to_string());
-        let arguments = [unique_name(), self.epoch.clone(), text(self.position), text(self.newest)];
+        let (position, newest) = (text(self.position), text(self.newest));
+        let detail = if self.in_detail { "1" } else { "" };
+        let arguments = [unique_name(), self.epoch.clone(), position, newest, detail.to_owned()];
         let arguments = arguments.each_ref().map(|argument| argument.as_bytes());
         let keys = [keys.log.as_bytes(), keys.epoch.as_bytes()];
         let script = &*RESUME;
