@@ -1215,23 +1215,107 @@ export declare class LockManager {
 	/** Closes the adapter, if one is in use. May be repeated. */
 	close(): Promise<void>;
 }
+/**
+ * `trimmed`: the log had moved on, messages that were not read yet were dropped from it. `replaced`: the
+ * log is another one, since the server was emptied or replaced or has lost its newest data.
+ * `disconnected`: the connection was lost, on an adapter without a log.
+ */
+export type GapReason = "trimmed" | "replaced" | "disconnected";
+/** Messages may have been missed: whatever they would have told must be looked up afresh. */
+export interface PubSubGap {
+	reason: GapReason;
+	/** The channel that was subscribed. */
+	channel: string;
+}
 /** Called with each text that comes on a channel. */
 export type PubSubCallback = (text: string) => unknown;
+/** Options of {@link IPubSubAdapter.subscribe}. */
+export interface AdapterSubscribeOptions {
+	/** Called when texts of the channel may have been missed. */
+	onGap?: (gap: {
+		reason: GapReason;
+	}) => unknown;
+}
 /** What carries the texts of pub/sub managers; may be written in JavaScript. */
 export interface IPubSubAdapter {
 	isConnected(): boolean | Promise<boolean>;
 	connect(): Promise<unknown>;
 	close(): Promise<unknown>;
-	subscribe(channel: string, callback: PubSubCallback): Promise<unknown>;
+	/** `options` may be ignored by an adapter that cannot tell of gaps. */
+	subscribe(channel: string, callback: PubSubCallback, options?: AdapterSubscribeOptions): Promise<unknown>;
 	unsubscribe(channel: string, callback: PubSubCallback): Promise<unknown>;
 	publish(channel: string, text: string): Promise<unknown>;
 }
-/** Options of {@link PubSubManager}. */
-export interface PubSubManagerOptions {
+declare abstract class NativePubSubAdapter implements IPubSubAdapter {
+	private connected;
+	/** Grows with each call of `connect` and `close`, so that the last one counts. */
+	private turn;
+	private readonly hearings;
+	private readonly byId;
+	private listener;
+	private nextId;
+	private readonly outgoing;
+	isConnected(): boolean;
+	connect(): Promise<void>;
+	/** Nothing is heard from the call on; resolves when what was published before is settled. May be repeated. */
+	close(): Promise<void>;
+	/** Resolves when the channel is heard: what is published from then on reaches `callback`. */
+	subscribe(channel: string, callback: PubSubCallback, options?: AdapterSubscribeOptions): Promise<void>;
+	unsubscribe(channel: string, callback: PubSubCallback): Promise<void>;
+	/** Resolves when the carrier has the text. Rejects with `E_CLOSED` when the adapter is not connected. */
+	publish(channel: string, text: string): Promise<void>;
+	private forget;
+	private hear;
+}
+/** What the log of an app keeps, and whether there is one. */
+export interface RedisDeliveryOptions {
+	/**
+	 * `'log'` (default): by a capped log on the server; what passes while a connection is cut or a process is
+	 * stopped is heard afterwards. `'volatile'`: by plain `PUBLISH`, which NocoBase's own Redis adapter
+	 * understands; it needs Redis 6 and no cluster, else `connect` rejects with `E_UNSUPPORTED`.
+	 */
+	delivery?: "log" | "volatile";
+	/** How many entries the log keeps, about; an entry has up to 32 messages. Default 10 000. */
+	maxLength?: number;
+	/** Milliseconds after which entries are dropped from the log, by and by. Default 600 000 (10 minutes). */
+	maxAge?: number;
+}
+/** Options of {@link RedisPubSubAdapter}, beside those of the connection. */
+export interface RedisPubSubAdapterOptions extends RedisOptions, RedisDeliveryOptions {
+	/** Whose log it is: nodes with the same name on the same server hear each other. Default `'main'`. */
+	app?: string;
+	/** Told of gaps, and when the server goes away and comes back. */
+	logger?: Logger;
+}
+/** Who is told of gaps. It does not hold the adapter, so that the listener does not either. */
+export interface Told {
+	logger: Logger | undefined;
+	what: string;
+}
+/**
+ * Carries texts between the nodes of an app over Redis. Any pub/sub manager can use it that takes an
+ * {@link IPubSubAdapter}.
+ *
+ * `connect` resolves when the server can be reached, and rejects with `E_UNAVAILABLE` when it cannot
+ * within `connectTimeout`. While a connected one has lost its server, `publish` waits, up to
+ * `commandTimeout`; then it rejects with `E_UNAVAILABLE`, or `E_TIMEOUT` when the server was there but slow
+ * (the message may have gone out), and with `E_BUFFER_FULL` at once when 100 000 messages or 16 MiB wait.
+ */
+export declare class RedisPubSubAdapter extends NativePubSubAdapter {
+	private readonly use;
+	/** Its listener lives as long. */
+	protected readonly told: Told;
+	/** A URL, or options. Throws a `TypeError` that names the option when one is wrong. */
+	constructor(options?: string | RedisPubSubAdapterOptions);
+	connect(): Promise<void>;
+	close(): Promise<void>;
+}
+/** Options of {@link PubSubManager}; those of delivery are for `'redis'`. */
+export interface PubSubManagerOptions extends RedisDeliveryOptions {
 	/** What carries the messages. `createApp`'s default is `'memory'`; the class's own is none. */
 	adapter?: "memory" | "redis" | false | IPubSubAdapter;
-	/** For adapters on a server. */
-	url?: unknown;
+	/** On Redis: the server, by its URL or by options. */
+	url?: string | RedisOptions;
 	/** On memory: who hears each other; default one bus for the process. */
 	bus?: string;
 	/** Between the app's name and the channel. */
@@ -1255,9 +1339,16 @@ export interface SubscribeOptions {
 	debounce?: number;
 	/** With `debounce`: call for the first message at once; at the end only if others came. Default false. */
 	leading?: boolean;
+	/**
+	 * Called when messages may have been missed, in order with those around it. On `memory` and on adapters
+	 * that cannot tell it never is. What it throws or rejects with is logged.
+	 */
+	onGap?: GapCallback;
 }
 /** Called with each message; what it throws or rejects with is logged. */
 export type MessageCallback<T = any> = (message: T) => unknown;
+/** Called with each gap. */
+export type GapCallback = (gap: PubSubGap) => unknown;
 interface Host$1 {
 	name?: string;
 	logger?: Logger;
@@ -1283,7 +1374,7 @@ export declare class PubSubManager {
 	private open;
 	private nextId;
 	private turn;
-	private readonly batch;
+	private readonly outgoing;
 	constructor(app: Host$1, options?: PubSubManagerOptions);
 	/** The default of `skipSelf` when publishing. */
 	get skipSelf(): boolean;
@@ -1308,7 +1399,8 @@ export declare class PubSubManager {
 	 * Publishes a message, which is anything that JSON can hold. Resolves when the adapter has it;
 	 * without a connection it warns in the log, and resolves too.
 	 *
-	 * Rejects with `E_NOT_SERIALIZABLE` for what JSON cannot hold.
+	 * Rejects with `E_NOT_SERIALIZABLE` for what JSON cannot hold, and with what the adapter rejects with;
+	 * see {@link RedisPubSubAdapter}.
 	 */
 	publish(channel: string, message: any, options?: PublishOptions): Promise<void>;
 	private warnUnconnected;
@@ -1317,35 +1409,31 @@ export declare class PubSubManager {
 	private hear;
 	private static heard;
 	private deliver;
+	private tell;
+	/** What a callback throws or rejects with is logged, and harms nobody else. */
+	private call;
 	private inTurn;
 }
-/**
- * Carries texts within the process: between all apps and worker threads that name the same bus.
- * Subscriptions are kept over `close` and heard again after `connect`; they do not keep Node alive.
- */
-export declare class MemoryPubSubAdapter implements IPubSubAdapter {
-	private connected;
-	private readonly hearings;
-	private readonly byId;
-	private listener;
-	private nextId;
+/** Carries texts within the process: between all apps and worker threads that name the same bus. */
+export declare class MemoryPubSubAdapter extends NativePubSubAdapter {
 	/** `bus`: who hears each other; default one for the process. */
 	constructor(options?: {
 		bus?: string;
 	});
-	isConnected(): boolean;
-	connect(): Promise<void>;
-	close(): Promise<void>;
-	subscribe(channel: string, callback: PubSubCallback): Promise<void>;
-	unsubscribe(channel: string, callback: PubSubCallback): Promise<void>;
-	/** Rejects with `E_CLOSED` when the adapter is not connected. */
-	publish(channel: string, text: string): Promise<void>;
-	private hear;
 }
 /** Options of {@link SyncMessageManager}. */
 export interface SyncMessageManagerOptions {
 	/** Milliseconds: equal messages within this time become one call. Default 1000. */
 	debounce?: number;
+	/** Call for the first message at once, and at the end of the debounce time only if others came. Default false. */
+	leading?: boolean;
+}
+/** Options of {@link SyncMessageManager.subscribe}. */
+export interface SyncSubscribeOptions {
+	/** Called when messages may have been missed. */
+	onGap?: GapCallback;
+	/** Default: that of the manager. */
+	leading?: boolean;
 }
 /** What a transaction must offer; Sequelize's does. */
 export interface TransactionLike {
@@ -1377,6 +1465,7 @@ interface Host$2 {
 export declare class SyncMessageManager {
 	private readonly app;
 	private readonly debounce;
+	private readonly leading;
 	constructor(app: Host$2, options?: SyncMessageManagerOptions);
 	/**
 	 * Publishes to the other nodes (`skipSelf` is true by default). Within a `transaction`: after its
@@ -1387,7 +1476,7 @@ export declare class SyncMessageManager {
 	 */
 	publish(channel: string, message: any, options?: SyncPublishOptions): Promise<void>;
 	/** Calls `callback` with each message on the channel; equal ones within the debounce time once. */
-	subscribe(channel: string, callback: MessageCallback): Promise<void>;
+	subscribe(channel: string, callback: MessageCallback, options?: SyncSubscribeOptions): Promise<void>;
 	/** Ends a subscription. */
 	unsubscribe(channel: string, callback: MessageCallback): Promise<void>;
 	private channel;
@@ -1463,6 +1552,11 @@ export declare class Plugin {
 	install(): void | Promise<void>;
 	/** Called with each message that this plugin sent on another node. */
 	handleSyncMessage?(message: any): void | Promise<void>;
+	/**
+	 * Called when messages that this plugin sent on other nodes may have been missed (see {@link PubSubGap}):
+	 * whatever they would have told must be looked up afresh, caches emptied. Only with {@link handleSyncMessage}.
+	 */
+	handleSyncGap?(gap: PubSubGap): void | Promise<void>;
 	/**
 	 * Sends a message to this plugin on the other nodes; within a transaction, after its commit.
 	 * Never rejects: a failure is logged. Throws `plugin name invalid` for a plugin without a name.
