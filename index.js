@@ -3864,23 +3864,30 @@ var PubSubManager = class _PubSubManager {
     if (id < 0) return this.app.logger?.warn(`pub/sub: a text that is no message was dropped, ${text2}`);
     const subscription = this.byId.get(id);
     if (!subscription) return;
-    this.call("the subscriber", subscription, () => subscription.callback(text2 === void 0 ? void 0 : JSON.parse(text2)));
+    try {
+      const result = subscription.callback(text2 === void 0 ? void 0 : JSON.parse(text2));
+      if (typeof result?.then === "function") this.watch(result, "the subscriber", subscription);
+    } catch (error) {
+      this.failed("the subscriber", subscription, error);
+    }
   }
   tell(id, gap) {
     const subscription = this.byId.get(id);
     if (!this.open || !subscription?.onGap) return;
     const { onGap, name } = subscription;
-    this.call("onGap", subscription, () => onGap({ reason: reasonOf(gap), channel: name }));
+    try {
+      const result = onGap({ reason: reasonOf(gap), channel: name });
+      if (typeof result?.then === "function") this.watch(result, "onGap", subscription);
+    } catch (error) {
+      this.failed("onGap", subscription, error);
+    }
+  }
+  watch(result, what, subscription) {
+    result.then(void 0, (error) => this.failed(what, subscription, error));
   }
   /** What a callback throws or rejects with is logged, and harms nobody else. */
-  call(what, { channel }, callback) {
-    const failed = (error) => this.app.logger?.error(`${what} of pub/sub channel ${channel} failed`, error);
-    try {
-      const result = callback();
-      if (typeof result?.then === "function") result.then(void 0, failed);
-    } catch (error) {
-      failed(error);
-    }
+  failed(what, { channel }, error) {
+    this.app.logger?.error(`${what} of pub/sub channel ${channel} failed`, error);
   }
   inTurn(action) {
     const turn = this.turn.then(action);

@@ -278,25 +278,33 @@ export class PubSubManager {
     if (id < 0) return this.app.logger?.warn(`pub/sub: a text that is no message was dropped, ${text}`);
     const subscription = this.byId.get(id);
     if (!subscription) return;
-    this.call('the subscriber', subscription, () => subscription.callback(text === undefined ? undefined : JSON.parse(text)));
+    try {
+      const result = subscription.callback(text === undefined ? undefined : JSON.parse(text));
+      if (typeof (result as any)?.then === 'function') this.watch(result as PromiseLike<unknown>, 'the subscriber', subscription);
+    } catch (error) {
+      this.failed('the subscriber', subscription, error);
+    }
   }
 
   private tell(id: number, gap: number): void {
     const subscription = this.byId.get(id);
     if (!this.open || !subscription?.onGap) return;
     const { onGap, name } = subscription;
-    this.call('onGap', subscription, () => onGap({ reason: reasonOf(gap), channel: name }));
+    try {
+      const result = onGap({ reason: reasonOf(gap), channel: name });
+      if (typeof (result as any)?.then === 'function') this.watch(result as PromiseLike<unknown>, 'onGap', subscription);
+    } catch (error) {
+      this.failed('onGap', subscription, error);
+    }
+  }
+
+  private watch(result: PromiseLike<unknown>, what: string, subscription: Subscription): void {
+    result.then(undefined, (error) => this.failed(what, subscription, error));
   }
 
   /** What a callback throws or rejects with is logged, and harms nobody else. */
-  private call(what: string, { channel }: Subscription, callback: () => unknown): void {
-    const failed = (error: unknown): void => this.app.logger?.error(`${what} of pub/sub channel ${channel} failed`, error);
-    try {
-      const result = callback();
-      if (typeof (result as any)?.then === 'function') (result as PromiseLike<unknown>).then(undefined, failed);
-    } catch (error) {
-      failed(error);
-    }
+  private failed(what: string, { channel }: Subscription, error: unknown): void {
+    this.app.logger?.error(`${what} of pub/sub channel ${channel} failed`, error);
   }
 
   private inTurn<T>(action: () => Promise<T>): Promise<T> {

@@ -12,7 +12,6 @@ use crate::{
     pub_sub::{
         Debounce, PubSub, Sink,
         adapter::{Completion, Gap, Incoming, PubSubAdapter, Receiver, Text, Texts},
-        frame,
         memory::MemoryPubSub,
         redis::{Delivery, RedisPubSub},
     },
@@ -206,7 +205,7 @@ fn framed(manager: &PubSub, commands: &mut Commands) -> Result<Text> {
         value => Some(value == 1),
     };
     let message = (flags & UNDEFINED == 0).then_some(message.as_str());
-    Ok(Text { channel, text: frame(manager.publisher_id(), flag(0), flag(2), message) })
+    Ok(Text { channel, text: manager.frame(flag(0), flag(2), message) })
 }
 
 /// The texts of a batch, each cut from it by `cut`; `more` is what each has beside its strings.

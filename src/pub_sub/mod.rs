@@ -16,7 +16,7 @@ use crate::{
     pub_sub::{
         adapter::{Gap, Incoming},
         debounce::Windows,
-        envelope::Envelope,
+        envelope::{Envelope, Publisher},
     },
 };
 use parking_lot::Mutex;
@@ -45,7 +45,7 @@ pub struct Debounce {
 
 /// The subscriptions of one manager.
 pub struct PubSub {
-    publisher_id: String,
+    publisher: Publisher,
     state: Mutex<State>,
     sink: Box<dyn Sink>,
     alarm: Alarm,
@@ -70,14 +70,29 @@ impl PubSub {
         runtime: &tokio::runtime::Handle,
     ) -> Arc<Self> {
         let (state, sink) = (Mutex::default(), Box::new(sink));
-        let manager = Arc::new(Self { publisher_id, state, sink, alarm: Alarm::new() });
+        let manager = Arc::new(Self {
+            publisher: Publisher::new(publisher_id),
+            state,
+            sink,
+            alarm: Alarm::new(),
+        });
         manager.alarm.start(runtime, Arc::downgrade(&manager));
         manager
     }
 
     /// The name under which this manager publishes.
     pub fn publisher_id(&self) -> &str {
-        &self.publisher_id
+        &self.publisher.id
+    }
+
+    /// The text of a message of this manager, as [`frame`] makes it.
+    pub fn frame(
+        &self,
+        skip_self: Option<bool>,
+        only_self: Option<bool>,
+        message: Option<&str>,
+    ) -> String {
+        self.publisher.frame(skip_self, only_self, message)
     }
 
     /// Adds a subscription, after those that the channel has. `id` must not be in use.
@@ -133,7 +148,7 @@ impl PubSub {
             Ok(envelope) => envelope,
             Err(error) => return self.sink.malformed(channel, &error.to_string()),
         };
-        if !envelope.is_for(&self.publisher_id) {
+        if !envelope.is_for(&self.publisher) {
             return;
         }
         let message = envelope.message();

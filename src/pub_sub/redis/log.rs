@@ -5,7 +5,7 @@ use super::{
     id::Id,
     keys::Keys,
     member::Member,
-    resume::{Answer, Detail, Question},
+    resume::{Answer, Question},
 };
 use crate::pub_sub::adapter::{Gap, Text};
 use std::{collections::HashMap, sync::Arc};
@@ -34,13 +34,12 @@ pub struct Log {
 impl Log {
     /// A log that is read from its end on, as the first answer tells.
     pub fn new(keys: Keys, answer: Answer) -> Self {
-        let (last, added) =
-            answer.detail.map_or((Id::ZERO, None), |detail| (detail.last, detail.added));
+        let Answer { epoch, last, added, .. } = answer;
         Self {
             keys,
             members: Vec::new(),
             taken_up: false,
-            epoch: answer.epoch,
+            epoch,
             position: last,
             start: last,
             counted: added,
@@ -59,33 +58,32 @@ impl Log {
     }
 
     /// What is to be asked before the log is read.
-    pub fn question(&self, connection: u64, in_detail: bool) -> Question {
+    pub fn question(&self, connection: u64) -> Question {
         let newest =
             (!self.is_checked_on(connection) && self.position != Id::ZERO).then_some(self.position);
         let position = Some(self.position);
-        Question { epoch: self.epoch.clone(), position, newest, in_detail }
+        Question { epoch: self.epoch.clone(), position, newest }
     }
 
     /// Takes the answer to a [`question`](Self::question); says whether something was missed.
-    pub fn judge(&mut self, answer: Answer, connection: u64) -> Option<Gap> {
+    pub fn judge(&mut self, answer: &Answer, connection: u64) -> Option<Gap> {
         self.checked_on = connection;
-        let detail = answer.detail?;
         if answer.epoch != self.epoch {
-            self.epoch = answer.epoch;
-            self.begin_again(&detail);
+            self.epoch.clone_from(&answer.epoch);
+            self.begin_again(answer);
             return Some(Gap::Replaced);
         }
-        if detail.present {
-            return self.settle(&detail);
+        if answer.present {
+            return self.settle(answer);
         }
-        match (self.counted, detail.added) {
+        match (self.counted, answer.added) {
             // It was made anew under the same epoch.
             (Some(counted), Some(added)) if added < counted => {
-                self.begin_again(&detail);
+                self.begin_again(answer);
                 return Some(Gap::Replaced);
             }
             (Some(counted), Some(added)) => {
-                let dropped = added.saturating_sub(detail.length);
+                let dropped = added.saturating_sub(answer.length);
                 if dropped > counted {
                     self.counted = Some(dropped);
                     return Some(Gap::Trimmed);
@@ -94,35 +92,35 @@ impl Log {
             // Without the server's count only neighbours can tell: an entry after the position may
             // have been dropped unless the first is the next. From the log's start nobody knows.
             _ => {
-                let first = detail.first.unwrap_or_else(|| detail.last.next());
+                let first = answer.first.unwrap_or_else(|| answer.last.next());
                 if self.position != Id::ZERO && first > self.position.next() {
                     self.position = first.previous();
                     return Some(Gap::Trimmed);
                 }
             }
         }
-        self.settle(&detail)
+        self.settle(answer)
     }
 
     /// The log is another one. What has come since is to be heard: from the position on when it is there
     /// too, else from where reading began, which is before all that is new unless the server's clock
     /// has gone back. What is old shows by its sequence numbers.
-    fn begin_again(&mut self, detail: &Detail) {
-        if !detail.present {
-            self.start = if detail.last < self.start { Id::ZERO } else { self.start };
+    fn begin_again(&mut self, answer: &Answer) {
+        if !answer.present {
+            self.start = if answer.last < self.start { Id::ZERO } else { self.start };
             self.position = self.start;
         }
         self.counted = None;
-        self.settle(detail);
+        self.settle(answer);
     }
 
     /// At the log's end the server's count shows what passed between a look and its read.
-    fn settle(&mut self, detail: &Detail) -> Option<Gap> {
-        if detail.last != self.position {
+    fn settle(&mut self, answer: &Answer) -> Option<Gap> {
+        if answer.last != self.position {
             return None;
         }
-        let counted = std::mem::replace(&mut self.counted, detail.added)?;
-        detail.added.filter(|added| *added > counted).map(|_| Gap::Trimmed)
+        let counted = std::mem::replace(&mut self.counted, answer.added)?;
+        answer.added.filter(|added| *added > counted).map(|_| Gap::Trimmed)
     }
 
     /// Takes what was read after the position: the texts that are new.
@@ -189,8 +187,7 @@ mod tests {
 
     fn answer(epoch: &str, last: u64, first: u64, added: Option<u64>, length: u64) -> Answer {
         let first = (length > 0).then(|| id(first));
-        let detail = Detail { last: id(last), first, added, length, present: false };
-        Answer { epoch: epoch.into(), detail: Some(detail) }
+        Answer { epoch: epoch.into(), last: id(last), first, added, length, present: false }
     }
 
     /// At the entry 100, the tenth, the log holding five.
@@ -206,32 +203,31 @@ mod tests {
     #[test]
     fn nothing_is_missed_while_no_more_was_dropped_than_was_read() {
         let mut log = log(Some(10));
-        assert_eq!(log.judge(answer("e", 100, 0, Some(10), 0), 1), None, "all dropped, all read");
-        assert_eq!(log.judge(answer("e", 130, 110, Some(13), 3), 1), None);
-        assert_eq!(log.judge(answer("e", 130, 120, Some(13), 2), 1), Some(Gap::Trimmed));
-        assert_eq!(log.judge(answer("e", 130, 120, Some(13), 2), 1), None, "told once");
+        assert_eq!(log.judge(&answer("e", 100, 0, Some(10), 0), 1), None, "all dropped, all read");
+        assert_eq!(log.judge(&answer("e", 130, 110, Some(13), 3), 1), None);
+        assert_eq!(log.judge(&answer("e", 130, 120, Some(13), 2), 1), Some(Gap::Trimmed));
+        assert_eq!(log.judge(&answer("e", 130, 120, Some(13), 2), 1), None, "told once");
         log.take(vec![entry(120, "a", 1), entry(130, "a", 2)]);
-        assert_eq!(log.judge(answer("e", 130, 120, Some(13), 2), 1), None);
-        assert_eq!(log.judge(answer("e", 140, 140, Some(14), 1), 1), None);
-        assert_eq!(log.judge(answer("e", 150, 150, Some(15), 1), 1), Some(Gap::Trimmed));
+        assert_eq!(log.judge(&answer("e", 130, 120, Some(13), 2), 1), None);
+        assert_eq!(log.judge(&answer("e", 140, 140, Some(14), 1), 1), None);
+        assert_eq!(log.judge(&answer("e", 150, 150, Some(15), 1), 1), Some(Gap::Trimmed));
     }
 
     #[test]
     fn what_passed_between_a_look_and_its_read_shows_at_the_end_of_the_log() {
         let mut log = log(Some(10));
         log.take(vec![entry(140, "a", 1), entry(150, "a", 2)]);
-        let mut detail = answer("e", 150, 140, Some(15), 2);
-        detail.detail.iter_mut().for_each(|detail| detail.present = true);
-        assert_eq!(log.judge(detail.clone(), 1), Some(Gap::Trimmed));
-        assert_eq!(log.judge(detail, 1), None);
+        let there = Answer { present: true, ..answer("e", 150, 140, Some(15), 2) };
+        assert_eq!(log.judge(&there, 1), Some(Gap::Trimmed));
+        assert_eq!(log.judge(&there, 1), None);
     }
 
     #[test]
     fn without_the_servers_count_the_neighbours_tell() {
         let mut log = log(None);
-        assert_eq!(log.judge(answer("e", 100, 0, None, 0), 1), None);
-        assert_eq!(log.judge(answer("e", 130, 120, None, 2), 1), Some(Gap::Trimmed));
-        assert_eq!(log.judge(answer("e", 130, 120, None, 2), 1), None, "told once");
+        assert_eq!(log.judge(&answer("e", 100, 0, None, 0), 1), None);
+        assert_eq!(log.judge(&answer("e", 130, 120, None, 2), 1), Some(Gap::Trimmed));
+        assert_eq!(log.judge(&answer("e", 130, 120, None, 2), 1), None, "told once");
         assert_eq!(log.take(vec![entry(120, "a", 1)]).len(), 1);
     }
 
@@ -239,27 +235,27 @@ mod tests {
     fn another_log_is_read_from_where_reading_began_and_what_was_read_is_not_heard_again() {
         let mut log = log(Some(10));
         assert_eq!(log.take(vec![entry(110, "a", 1), entry(120, "a", 2)]).len(), 2);
-        assert_eq!(log.judge(answer("f", 115, 60, Some(11), 6), 1), Some(Gap::Replaced));
+        assert_eq!(log.judge(&answer("f", 115, 60, Some(11), 6), 1), Some(Gap::Replaced));
         assert_eq!(log.position(), id(100));
         let texts = log.take(vec![entry(110, "a", 1), entry(115, "b", 1)]);
         assert_eq!(texts.len(), 1, "only what is new");
         // A clock that has gone back.
-        assert_eq!(log.judge(answer("g", 50, 40, Some(2), 2), 1), Some(Gap::Replaced));
+        assert_eq!(log.judge(&answer("g", 50, 40, Some(2), 2), 1), Some(Gap::Replaced));
         assert_eq!(log.position(), Id::ZERO);
-        assert_eq!(log.judge(answer("g", 50, 40, Some(2), 2), 1), None);
+        assert_eq!(log.judge(&answer("g", 50, 40, Some(2), 2), 1), None);
         // Deleted by hand.
         assert_eq!(log.take(vec![entry(40, "c", 1), entry(50, "c", 2)]).len(), 2);
-        assert_eq!(log.judge(answer("g", 50, 40, Some(2), 2), 1), None);
-        assert_eq!(log.judge(answer("g", 60, 60, Some(1), 1), 1), Some(Gap::Replaced));
+        assert_eq!(log.judge(&answer("g", 50, 40, Some(2), 2), 1), None);
+        assert_eq!(log.judge(&answer("g", 60, 60, Some(1), 1), 1), Some(Gap::Replaced));
     }
 
     #[test]
     fn a_new_connection_is_asked_for_the_newest_entry() {
         let mut log = log(Some(10));
-        assert_eq!(log.question(1, false).newest, Some(id(100)));
-        log.judge(Answer { epoch: "e".into(), detail: None }, 1);
-        assert_eq!(log.question(1, false).newest, None);
-        assert_eq!(log.question(2, false).newest, Some(id(100)));
+        assert_eq!(log.question(1).newest, Some(id(100)));
+        log.judge(&answer("e", 100, 60, Some(10), 5), 1);
+        assert_eq!(log.question(1).newest, None);
+        assert_eq!(log.question(2).newest, Some(id(100)));
     }
 
     #[test]

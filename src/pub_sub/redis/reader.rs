@@ -33,8 +33,11 @@ use tokio::{
 const COUNT: &str = "256";
 /// The longest time that a read waits for entries. The heartbeat waits behind it.
 const LONGEST_BLOCK: Duration = Duration::from_secs(2);
-/// How often the log is looked at in detail though all seems well.
-const DETAIL: Duration = Duration::from_secs(1);
+/// How often the logs are looked at while they are read all the time.
+const LOOK: Duration = Duration::from_millis(500);
+/// They are looked at in any case when the last read was sent so long ago: its reply may be as old. In
+/// less hardly any log moves on by its whole length; if one did, its server's count tells afterwards.
+const STALE: Duration = Duration::from_millis(50);
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How often a blocked read is called back for a log that was added.
@@ -230,8 +233,19 @@ struct Loop {
     /// The last trouble that was told in the log.
     trouble: Option<String>,
     pause: Duration,
-    /// When the logs are to be looked at in detail.
-    detail_at: Instant,
+    /// When the logs were looked at, and when the last commands were sent.
+    looked: Option<Instant>,
+    sent: Instant,
+}
+
+/// What one turn of the loop sends.
+struct Commands {
+    keys: Vec<Keys>,
+    /// Whether it begins with a question for each of the logs.
+    looks: bool,
+    /// Whether it ends with a read.
+    reads: bool,
+    commands: Vec<Command>,
 }
 
 /// What one turn of the loop found.
@@ -250,8 +264,16 @@ impl Loop {
         let block = LONGEST_BLOCK.min(command_timeout / 2).min(heartbeat_timeout / 2);
         // 0 would be for ever.
         let block = block.max(Duration::from_millis(1));
-        let (trouble, detail_at) = (None, Instant::now());
-        Self { redis, inner, block, in_full: false, trouble, pause: FIRST_PAUSE, detail_at }
+        Self {
+            redis,
+            inner,
+            block,
+            in_full: false,
+            trouble: None,
+            pause: FIRST_PAUSE,
+            looked: None,
+            sent: Instant::now(),
+        }
     }
 
     /// Reads until the reader is dropped.
@@ -289,10 +311,10 @@ impl Loop {
         }
     }
 
-    /// Looks at all logs, reads what is new in them, and delivers it.
+    /// Looks at all logs when it is time to, reads what is new in them, and delivers it.
     async fn read(&mut self) -> Turn {
         let connection = self.inner.connection.count.load(Ordering::Acquire);
-        let (keys, commands, thorough) = self.commands(connection);
+        let Commands { keys, looks, reads, commands } = self.commands(connection);
         if keys.is_empty() {
             return Turn::Idle;
         }
@@ -302,24 +324,29 @@ impl Loop {
         };
         if self.inner.connection.count.load(Ordering::Acquire) != connection {
             // Asked of one server, read from another perhaps.
+            self.looked = None;
             return Turn::Read;
         }
-        let mut answers = Vec::with_capacity(keys.len());
-        for reply in replies.by_ref().take(keys.len()) {
-            if matches!(&reply, Ok(reply) if is_unknown(reply)) {
-                self.in_full = true;
-                return Turn::Read;
+        let mut moved = Vec::new();
+        if looks {
+            let mut answers = Vec::with_capacity(keys.len());
+            for reply in replies.by_ref().take(keys.len()) {
+                if matches!(&reply, Ok(reply) if is_unknown(reply)) {
+                    self.in_full = true;
+                    return Turn::Read;
+                }
+                let reply = reply.and_then(|reply| self.redis.check(reply));
+                match reply.map(|reply| Answer::parse(&reply)) {
+                    Ok(Some(answer)) => answers.push(answer),
+                    Ok(None) => return Turn::Trouble("the log's state cannot be read".into()),
+                    Err(error) => return Turn::Trouble(error.to_string()),
+                }
             }
-            match reply.and_then(|reply| self.redis.check(reply)).map(|reply| Answer::parse(&reply))
-            {
-                Ok(Some(answer)) => answers.push(answer),
-                Ok(None) => return Turn::Trouble("the log's state cannot be read".into()),
-                Err(error) => return Turn::Trouble(error.to_string()),
-            }
+            self.in_full = false;
+            self.looked = Some(Instant::now());
+            moved = self.judge(&keys, &answers, connection);
         }
-        self.in_full = false;
-        let moved = self.judge(&keys, answers, connection);
-        if thorough {
+        if !reads {
             return Turn::Read;
         }
         match replies.next().map(|reply| reply.and_then(|reply| self.redis.check(reply))) {
@@ -334,21 +361,22 @@ impl Loop {
 
     /// The questions, one for each log, and the read; without the read when a log is to be looked at
     /// thoroughly first.
-    fn commands(&mut self, connection: u64) -> (Vec<Keys>, Vec<Command>, bool) {
+    fn commands(&mut self, connection: u64) -> Commands {
         let now = Instant::now();
-        let in_detail = now >= self.detail_at;
-        if in_detail {
-            self.detail_at = now + DETAIL;
-        }
         let mut logs = self.inner.logs.lock();
+        let reads = logs.iter().all(|log| log.is_checked_on(connection));
+        let is_late = self.looked.is_none_or(|looked| now - looked >= LOOK);
+        let looks = !reads || is_late || now - self.sent >= STALE;
+        self.sent = now;
         let keys: Vec<Keys> = logs.iter().map(|log| log.keys.clone()).collect();
         let mut commands = Vec::with_capacity(logs.len() + 1);
         for log in logs.iter_mut() {
             log.taken_up = true;
-            commands.push(log.question(connection, in_detail).command(&log.keys, self.in_full));
+            if looks {
+                commands.push(log.question(connection).command(&log.keys, self.in_full));
+            }
         }
-        let thorough = !logs.iter().all(|log| log.is_checked_on(connection));
-        if !thorough {
+        if reads {
             let block = self.block.as_millis().to_string();
             let mut read = Command::with_capacity(6 + 2 * logs.len(), 128);
             for word in ["XREAD", "COUNT", COUNT, "BLOCK", &block, "STREAMS"] {
@@ -362,11 +390,11 @@ impl Loop {
             }
             commands.push(read);
         }
-        (keys, commands, thorough)
+        Commands { keys, looks, reads, commands }
     }
 
     /// Takes the answers, and tells of gaps. Gives the logs whose position is another now.
-    fn judge(&self, keys: &[Keys], answers: Vec<Answer>, connection: u64) -> Vec<String> {
+    fn judge(&self, keys: &[Keys], answers: &[Answer], connection: u64) -> Vec<String> {
         let (mut moved, mut gaps): (_, Vec<(Gap, Vec<Arc<Member>>)>) = (Vec::new(), Vec::new());
         {
             let mut logs = self.inner.logs.lock();

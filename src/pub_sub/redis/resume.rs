@@ -15,9 +15,8 @@ use std::sync::LazyLock;
 /// '1' for the details in any case.
 ///
 /// Makes a new epoch, by which all readers hear of it, when the log has none, is gone, or has lost that
-/// newest entry. Gives the epoch alone when the entry at the position is still there: then so is all
-/// that follows. Else also the last id, the first entry's id or '', how many entries were ever added
-/// (-1 where the server does not count them) and are there, and whether that at the position is.
+/// newest entry. Gives the epoch, the last id, the first entry's id or '', how many entries were ever
+/// added (-1 where the server does not count them) and are there, and whether that at the position is.
 pub static RESUME: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local function there(id)
@@ -31,7 +30,6 @@ local function before(a, b)
 end
 local epoch = redis.call('GET', KEYS[2])
 local present = there(ARGV[3])
-if epoch and epoch == ARGV[2] and ARGV[4] == '' and present and ARGV[5] ~= '1' then return {epoch} end
 local last, first, added, length, exists = '0-0', '', 0, 0, redis.call('EXISTS', KEYS[1]) == 1
 if exists then
   added = -1
@@ -67,8 +65,6 @@ pub struct Question {
     pub position: Option<Id>,
     /// Asked for after each new connection: only a server that was lost can have lost its data.
     pub newest: Option<Id>,
-    /// Whether the details are wanted though all seems well.
-    pub in_detail: bool,
 }
 
 impl Question {
@@ -76,8 +72,7 @@ impl Question {
     pub fn command(&self, keys: &Keys, in_full: bool) -> Command {
         let text = |id: Option<Id>| id.map_or_else(String::new, |id| id.to_string());
         let (position, newest) = (text(self.position), text(self.newest));
-        let detail = if self.in_detail { "1" } else { "" };
-        let arguments = [unique_name(), self.epoch.clone(), position, newest, detail.to_owned()];
+        let arguments = [unique_name(), self.epoch.clone(), position, newest];
         let arguments = arguments.each_ref().map(|argument| argument.as_bytes());
         let keys = [keys.log.as_bytes(), keys.epoch.as_bytes()];
         let script = &*RESUME;
@@ -85,17 +80,10 @@ impl Question {
     }
 }
 
-/// What the server says.
+/// What the server says of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     pub epoch: String,
-    /// Nothing when all is well for sure.
-    pub detail: Option<Detail>,
-}
-
-/// The state of a log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Detail {
     pub last: Id,
     pub first: Option<Id>,
     /// How many entries were ever added, where the server counts them (Redis 7).
@@ -117,17 +105,13 @@ impl Answer {
             Some(Value::Int(number)) => Some(*number),
             _ => None,
         };
-        let epoch = String::from_utf8_lossy(text(0)?).into_owned();
-        if items.len() == 1 {
-            return Some(Self { epoch, detail: None });
-        }
-        let detail = Detail {
+        Some(Self {
+            epoch: String::from_utf8_lossy(text(0)?).into_owned(),
             last: Id::parse(text(1)?)?,
             first: Id::parse(text(2)?),
             added: u64::try_from(number(3)?).ok(),
             length: u64::try_from(number(4)?).ok()?,
             present: number(5)? == 1,
-        };
-        Some(Self { epoch, detail: Some(detail) })
+        })
     }
 }
