@@ -3644,16 +3644,18 @@ var RedisPubSubAdapter = class extends NativePubSubAdapter {
     const given = typeof options === "string" ? { url: options } : options;
     const { app, delivery, maxLength, maxAge } = check(given);
     const serialized = serializeOptions(given);
-    const told = { logger: given.logger, what: `pub/sub of app ${app} on ${binding.redisShown(serialized)}` };
+    const what = `pub/sub of app ${app} on ${binding.redisShown(serialized)}`;
+    const told = { logger: given.logger, what, delivery, warned: false };
     const listener = listenWeakly(told, warn);
     super(binding.redisBusJoin(serialized, app, delivery === "volatile", maxLength, maxAge, listener), false);
     this.told = told;
     this.use = shareConnection(given, "plain", given.logger);
   }
   async connect() {
-    this.use.connection();
+    const connection = this.use.connection();
     try {
       await super.connect();
+      this.warnOfEviction(connection.health().evictionPolicy);
     } finally {
       if (!this.isConnected()) this.use.release();
     }
@@ -3661,6 +3663,13 @@ var RedisPubSubAdapter = class extends NativePubSubAdapter {
   async close() {
     await super.close();
     if (!this.isConnected()) this.use.release();
+  }
+  /** The log lives for ever, so only these policies may take it. */
+  warnOfEviction(policy = "") {
+    const { told } = this;
+    if (!policy.startsWith("allkeys") || told.delivery === "volatile" || told.warned) return;
+    told.warned = true;
+    told.logger?.warn(`${told.what}: the server may evict the log (maxmemory-policy ${policy}), which is a gap`);
   }
 };
 function check(options) {

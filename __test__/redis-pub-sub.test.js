@@ -490,6 +490,18 @@ describe('the adapter by itself', () => {
     expect([error.code, error.message.includes('hidden')]).toEqual(['E_UNAVAILABLE', false]);
   });
 
+  test('warns once when the server may evict the log', async () => {
+    await server.call('CONFIG', 'SET', 'maxmemory-policy', 'allkeys-lru');
+    try {
+      const adapter = await adapterOf({ heartbeat: 778 });
+      await adapter.close();
+      await adapter.connect();
+      expect(warnings()).toEqual([expect.stringContaining('allkeys-lru')]);
+    } finally {
+      await server.call('CONFIG', 'SET', 'maxmemory-policy', 'noeviction');
+    }
+  });
+
   test('tells of gaps', async () => {
     const a = await adapterOf();
     const gaps = [];

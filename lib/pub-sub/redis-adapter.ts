@@ -33,6 +33,9 @@ export interface RedisPubSubAdapterOptions extends RedisOptions, RedisDeliveryOp
 interface Told {
   logger: Logger | undefined;
   what: string;
+  delivery: string;
+  /** Of eviction, once. */
+  warned: boolean;
 }
 
 function warn({ logger, what }: Told, _: number, gap: number): void {
@@ -61,7 +64,8 @@ export class RedisPubSubAdapter extends NativePubSubAdapter {
     const given: RedisPubSubAdapterOptions = typeof options === 'string' ? { url: options } : options;
     const { app, delivery, maxLength, maxAge } = check(given);
     const serialized = serializeOptions(given);
-    const told: Told = { logger: given.logger, what: `pub/sub of app ${app} on ${binding.redisShown(serialized)}` };
+    const what = `pub/sub of app ${app} on ${binding.redisShown(serialized)}`;
+    const told: Told = { logger: given.logger, what, delivery, warned: false };
     const listener = listenWeakly(told, warn);
     super(binding.redisBusJoin(serialized, app, delivery === 'volatile', maxLength, maxAge, listener), false);
     this.told = told;
@@ -70,9 +74,10 @@ export class RedisPubSubAdapter extends NativePubSubAdapter {
 
   override async connect(): Promise<void> {
     // The connection's lines of the log come by this.
-    this.use.connection();
+    const connection = this.use.connection();
     try {
       await super.connect();
+      this.warnOfEviction(connection.health().evictionPolicy);
     } finally {
       if (!this.isConnected()) this.use.release();
     }
@@ -81,6 +86,14 @@ export class RedisPubSubAdapter extends NativePubSubAdapter {
   override async close(): Promise<void> {
     await super.close();
     if (!this.isConnected()) this.use.release();
+  }
+
+  /** The log lives for ever, so only these policies may take it. */
+  private warnOfEviction(policy = ''): void {
+    const { told } = this;
+    if (!policy.startsWith('allkeys') || told.delivery === 'volatile' || told.warned) return;
+    told.warned = true;
+    told.logger?.warn(`${told.what}: the server may evict the log (maxmemory-policy ${policy}), which is a gap`);
   }
 }
 

@@ -5,7 +5,7 @@ use super::{
     entry::{self, FULL_BYTES, MOST_TEXTS},
     id::Id,
     keys::Keys,
-    outbox::{Group, is_passing},
+    outbox::Group,
 };
 use crate::{
     error::{Error, Result},
@@ -218,4 +218,11 @@ async fn until(when: Option<Instant>) {
         Some(when) => sleep_until(when).await,
         None => pending().await,
     }
+}
+
+/// Whether a server refuses for now what it will take later, or another server takes.
+pub fn is_passing(reply: &Value) -> bool {
+    const PASSING: [&str; 6] =
+        ["READONLY", "LOADING", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "BUSY"];
+    matches!(reply, Value::ServerError(error) if PASSING.contains(&error.code()))
 }

@@ -93,13 +93,13 @@ mod tests {
     #[test]
     fn room_is_bounded_by_texts_and_by_bytes_and_given_back() {
         let bounds = Bounds::new("redis://h".into());
-        let large = Bounds::take(&bounds, 1, MOST_BYTES + 1).ok().expect("alone it may");
+        let Ok(large) = Bounds::take(&bounds, 1, MOST_BYTES + 1) else { panic!("alone it may") };
         assert_eq!(
             Bounds::take(&bounds, 1, 1).err().map(|error| error.code()),
             Some("E_BUFFER_FULL")
         );
         drop(large);
-        let many = Bounds::take(&bounds, MOST_TEXTS, 0).ok().expect("room");
+        let Ok(many) = Bounds::take(&bounds, MOST_TEXTS, 0) else { panic!("there is room") };
         assert_eq!(
             Bounds::take(&bounds, 1, 1).err().map(|error| error.code()),
             Some("E_BUFFER_FULL")

@@ -48,6 +48,10 @@ impl Member {
         self.channels.lock().is_empty()
     }
 
+    pub fn hears(&self, channel: &str) -> bool {
+        self.channels.lock().contains_key(channel)
+    }
+
     pub fn channels(&self) -> Vec<String> {
         self.channels.lock().keys().cloned().collect()
     }

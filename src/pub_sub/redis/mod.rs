@@ -2,8 +2,8 @@
 //! own position and keeps what is on its channels: what passes while a connection is cut or a process
 //! is stopped is read afterwards, and what cannot be read any more is told of as a [`Gap`].
 //!
-//! Layout: `mortise:{<app>}:bus`, a stream whose entries are what one publisher sent in one go ([`entry`]);
-//! `mortise:{<app>}:bus:epoch`, the name of this very log ([`resume`]).
+//! Layout: `mortise:{<app>}:bus`, a stream whose entries are what one publisher sent in one go (`entry.rs`);
+//! `mortise:{<app>}:bus:epoch`, the name of this very log (`resume.rs`).
 
 mod batch;
 mod bounds;
@@ -13,8 +13,10 @@ mod keys;
 mod log;
 mod member;
 mod outbox;
+mod read_loop;
 mod reader;
 mod resume;
+mod sender;
 mod volatile;
 
 use super::adapter::{Completion, Gap, PubSubAdapter, Receiver, Texts, check_channel};
@@ -213,12 +215,13 @@ impl PubSubAdapter for RedisPubSub {
         let _turn = self.turn.lock().await;
         self.member.set_active(false);
         let Some(mut open) = self.open.lock().take() else { return Ok(()) };
-        if let Line::Volatile { listener: Some(listener), .. } = &open.line {
+        let left = open.line.clone();
+        self.leave(&mut open);
+        if let Line::Volatile { listener: Some(listener), .. } = left {
             for channel in self.member.channels() {
                 listener.unsubscribe(&channel).await;
             }
         }
-        self.leave(&mut open);
         if let Line::Log { outbox, .. } = &open.line {
             let (settled, reached) = oneshot::channel();
             outbox.when_settled(Box::new(|_| _ = settled.send(())));

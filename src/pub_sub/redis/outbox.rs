@@ -3,40 +3,28 @@
 //! numbers is not heard twice.
 
 use super::{
-    batch::{Batch, Expiry},
+    batch::Expiry,
     bounds::{Bounds, Told},
-    id::Id,
-    keys::{Keys, unique_name},
-    resume::{Answer, Question},
+    entry::MOST_TEXTS,
+    keys::Keys,
+    sender::Sender,
 };
 use crate::{
     error::Error,
     pub_sub::adapter::{Completion, Texts},
-    redis::{Command, Redis, State},
+    redis::{Redis, State},
 };
 use parking_lot::Mutex;
-use redis::Value;
 use std::{
     collections::VecDeque,
-    future::pending,
     sync::{Arc, LazyLock, Weak},
     time::Duration,
 };
-use tokio::{
-    runtime::Handle,
-    sync::{Notify, watch},
-    time::{Instant, sleep_until, timeout},
-};
+use tokio::{runtime::Handle, sync::Notify, time::Instant};
 
 /// Texts and bytes of one batch, about.
 const BATCH_TEXTS: usize = 4096;
 const BATCH_BYTES: usize = 1 << 20;
-/// The pause before a batch is sent again to a server that is there; it doubles.
-const FIRST_PAUSE: Duration = Duration::from_millis(5);
-const LONGEST_PAUSE: Duration = Duration::from_millis(250);
-/// The log is trimmed by age that many times in the time that entries are kept.
-const TRIMS: u32 = 10;
-const SHORTEST_TRIM: Duration = Duration::from_millis(500);
 
 /// How much of a log is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,13 +43,14 @@ pub struct Group {
     pub told: Told,
 }
 
-struct Shared {
-    redis: Arc<Redis>,
-    keys: Keys,
-    retention: Retention,
+/// What the outbox and its task share.
+pub struct Shared {
+    pub redis: Arc<Redis>,
+    pub keys: Keys,
+    pub retention: Retention,
+    pub wake: Notify,
     bounds: Arc<Bounds>,
     queue: Mutex<Queue>,
-    wake: Notify,
 }
 
 #[derive(Default)]
@@ -95,7 +84,7 @@ impl Outbox {
         present.unwrap_or_else(|| {
             let bounds = Bounds::new(redis.config().shown());
             let (queue, wake) = (Mutex::default(), Notify::new());
-            let shared = Arc::new(Shared { redis, keys, retention, bounds, queue, wake });
+            let shared = Arc::new(Shared { redis, keys, retention, wake, bounds, queue });
             runtime.spawn(Sender::new(Arc::clone(&shared)).run());
             let outbox = Arc::new(Self { shared });
             outboxes.push(Arc::downgrade(&outbox));
@@ -137,11 +126,11 @@ impl Drop for Outbox {
 
 impl Shared {
     /// The groups of the next batch; nothing when there is none.
-    fn next(&self) -> Option<Vec<Group>> {
+    pub fn next(&self) -> Option<Vec<Group>> {
         let mut queue = self.queue.lock();
         let (mut count, mut bytes, mut groups) = (0, 0, Vec::new());
         // On a cluster an entry may be sent elsewhere while the next is not: one at a time keeps order.
-        let most = if self.redis.is_cluster() { super::entry::MOST_TEXTS } else { BATCH_TEXTS };
+        let most = if self.redis.is_cluster() { MOST_TEXTS } else { BATCH_TEXTS };
         while count < most && bytes < BATCH_BYTES {
             let Some(group) = queue.groups.pop_front() else { break };
             count += group.texts.count;
@@ -151,7 +140,8 @@ impl Shared {
         (!groups.is_empty()).then_some(groups)
     }
 
-    fn is_closed(&self) -> bool {
+    /// Whether nobody holds the outbox any more.
+    pub fn is_closed(&self) -> bool {
         self.queue.lock().closed
     }
 }
@@ -189,198 +179,4 @@ impl Expiry for Shared {
             _ => Error::Unavailable { server, reason: monitor.reason() },
         }
     }
-}
-
-/// The task behind an outbox.
-struct Sender {
-    shared: Arc<Shared>,
-    name: String,
-    sequence: u64,
-    states: watch::Receiver<State>,
-    /// What is known of the log, to tell when the server has lost what it had acknowledged.
-    epoch: String,
-    newest: Option<Id>,
-    /// Whether the connection has changed since the log was looked at.
-    unchecked: bool,
-    trim_at: Option<Instant>,
-    last_sent: Instant,
-}
-
-impl Sender {
-    fn new(shared: Arc<Shared>) -> Self {
-        let states = shared.redis.monitor().states();
-        Self {
-            shared,
-            name: unique_name(),
-            sequence: 0,
-            states,
-            epoch: String::new(),
-            newest: None,
-            unchecked: true,
-            trim_at: None,
-            last_sent: Instant::now(),
-        }
-    }
-
-    async fn run(mut self) {
-        loop {
-            // Asked for before the look, so that what comes in between wakes.
-            let shared = Arc::clone(&self.shared);
-            let woken = shared.wake.notified();
-            if let Some(groups) = shared.next() {
-                drop(woken);
-                self.deliver(groups).await;
-                continue;
-            }
-            if shared.is_closed() {
-                return;
-            }
-            tokio::select! {
-                () = woken => {}
-                Ok(()) = self.states.changed() => self.check_changed(),
-                () = at(self.trim_at) => self.trim(),
-            }
-            if self.unchecked && *self.states.borrow() == State::Ready && self.newest.is_some() {
-                self.check().await;
-            }
-        }
-    }
-
-    /// Notes a connection that is not the one on which the log was looked at.
-    fn check_changed(&mut self) {
-        self.states.mark_unchanged();
-        self.unchecked = true;
-    }
-
-    /// Sends a batch until all of it is settled.
-    async fn deliver(&mut self, groups: Vec<Group>) {
-        let cut = !self.shared.redis.is_cluster();
-        let mut batch = Batch::new(groups, &mut self.sequence, cut);
-        let mut pause = FIRST_PAUSE;
-        while !batch.is_settled() {
-            let commands =
-                batch.commands(&self.shared.keys, self.shared.retention.length, &self.name);
-            let shared = Arc::clone(&self.shared);
-            let sending = shared.redis.batch(commands);
-            // Given up when nobody waits for it any more.
-            let Some(outcome) = batch.while_waiting(sending, &*shared).await else { break };
-            match outcome {
-                Err(Error::Unavailable { .. } | Error::CommandTimeout { .. }) => {}
-                Err(error) => batch.fail(&error),
-                Ok(results) => {
-                    if let Some(newest) = batch.take(&shared.redis, results, &mut self.sequence) {
-                        self.acknowledged(newest).await;
-                    }
-                }
-            }
-            if batch.is_settled() {
-                break;
-            }
-            let ready = self.ready_after(pause);
-            if batch.while_waiting(ready, &*shared).await.is_none() {
-                break;
-            }
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-        batch.end();
-    }
-
-    /// Waits until the server can be reached, and for a pause in any case.
-    fn ready_after(&self, pause: Duration) -> impl Future<Output = ()> + use<> {
-        let mut states = self.states.clone();
-        async move {
-            tokio::time::sleep(pause).await;
-            _ = states.wait_for(|state| matches!(state, State::Ready | State::Closed)).await;
-        }
-    }
-
-    /// The server has entries up to that one. Before it is taken over, a new connection's server is
-    /// asked for the one before.
-    async fn acknowledged(&mut self, newest: Id) {
-        if self.states.has_changed().unwrap_or(false) {
-            self.check_changed();
-        }
-        if self.unchecked {
-            self.check().await;
-        }
-        self.newest = self.newest.max(Some(newest));
-        self.last_sent = Instant::now();
-        let age = self.shared.retention.age;
-        let due = jittered((age / TRIMS).max(SHORTEST_TRIM));
-        let at = self.last_sent + due;
-        if self.trim_at.is_none_or(|earlier| earlier > at) {
-            self.trim_at = Some(at);
-        }
-        if self.trim_at.is_some_and(|at| at <= self.last_sent) {
-            self.trim();
-        }
-    }
-
-    /// Has the log looked at: a server that has lost what it had acknowledged makes a new epoch.
-    async fn check(&mut self) {
-        let Shared { redis, keys, .. } = &*self.shared;
-        for in_full in [false, true] {
-            let newest = self.newest.filter(|_| !self.epoch.is_empty());
-            let question = Question { epoch: self.epoch.clone(), newest, ..Question::default() };
-            let asked = redis.call(question.command(keys, in_full));
-            let reply = match timeout(redis.config().command_timeout, asked).await {
-                Ok(Ok(reply)) => reply,
-                // The next connection is asked again.
-                Ok(Err(_)) | Err(_) => return,
-            };
-            if crate::redis::is_unknown(&reply) {
-                continue;
-            }
-            if is_passing(&reply) {
-                return;
-            }
-            self.unchecked = false;
-            if let Some(answer) = Answer::parse(&reply) {
-                if answer.epoch != self.epoch && !self.epoch.is_empty() {
-                    self.newest = None;
-                }
-                self.epoch = answer.epoch;
-            }
-            return;
-        }
-    }
-
-    /// Drops what is too old, by the server's clock as its last answer and the time since tell.
-    fn trim(&mut self) {
-        let now = Instant::now();
-        let Retention { age, .. } = self.shared.retention;
-        let silent = now - self.last_sent;
-        // Once more when all of it is too old; then not before something is published again.
-        self.trim_at =
-            (silent < age + age / TRIMS).then(|| now + jittered((age / TRIMS).max(SHORTEST_TRIM)));
-        let Some(newest) = self.newest else { return };
-        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let server = newest.milliseconds.saturating_add(milliseconds(silent));
-        let oldest = server.saturating_sub(milliseconds(age)).to_string();
-        let log = self.shared.keys.log.clone();
-        let commands = move || vec![Command::new(["XTRIM", &log, "MINID", "~", &oldest])];
-        // A server before 6.2 does not know it; the log is bounded by its length all the same.
-        self.shared.redis.submit(commands, Box::new(|_| {}));
-    }
-}
-
-async fn at(when: Option<Instant>) {
-    match when {
-        Some(when) => sleep_until(when).await,
-        None => pending().await,
-    }
-}
-
-/// Between half of it and all, so that nodes do not do it in step.
-fn jittered(time: Duration) -> Duration {
-    use std::hash::{BuildHasher, RandomState};
-    let random = RandomState::new().hash_one(1_u8) % 1000;
-    time.mul_f64(0.5 + f64::from(u16::try_from(random).unwrap_or(0)) / 2000.0)
-}
-
-/// Whether a server refuses for now what it will take later, or another server takes.
-pub fn is_passing(reply: &Value) -> bool {
-    const PASSING: [&str; 6] =
-        ["READONLY", "LOADING", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "BUSY"];
-    matches!(reply, Value::ServerError(error) if PASSING.contains(&error.code()))
 }

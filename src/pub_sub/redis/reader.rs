@@ -3,15 +3,15 @@
 //! connection or to the process, and looks before each read whether all is still there.
 
 use super::{
-    entry,
+    batch::is_passing,
     keys::Keys,
     log::Log,
     member::Member,
+    read_loop::Loop,
     resume::{Answer, Question, RESUME},
 };
 use crate::{
     error::{Error, Result},
-    pub_sub::adapter::{Gap, Text},
     redis::{Command, Config, Redis, State, Watch, is_unknown},
 };
 use parking_lot::Mutex;
@@ -29,17 +29,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// Entries that are read at a time, of each log.
-const COUNT: &str = "256";
-/// The longest time that a read waits for entries. The heartbeat waits behind it.
-const LONGEST_BLOCK: Duration = Duration::from_secs(2);
-/// How often the logs are looked at while they are read all the time.
-const LOOK: Duration = Duration::from_millis(500);
-/// They are looked at in any case when the last read was sent so long ago: its reply may be as old. In
-/// less hardly any log moves on by its whole length; if one did, its server's count tells afterwards.
-const STALE: Duration = Duration::from_millis(50);
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The pause before a first look is tried again.
+const PAUSE: Duration = Duration::from_millis(10);
 /// How often a blocked read is called back for a log that was added.
 const CALL_BACK: Duration = Duration::from_millis(2);
 const CALLS_BACK: u32 = 500;
@@ -57,17 +48,18 @@ pub struct Reader {
     _end: watch::Sender<()>,
 }
 
+/// What the reader and its loop share.
 #[derive(Default)]
-struct Inner {
-    logs: Mutex<Vec<Log>>,
-    changed: Notify,
-    connection: Connection,
+pub struct Inner {
+    pub logs: Mutex<Vec<Log>>,
+    pub changed: Notify,
+    pub connection: Connection,
 }
 
 /// The reader's connections, counted, and the newest's name on the server.
 #[derive(Default)]
-struct Connection {
-    count: AtomicU64,
+pub struct Connection {
+    pub count: AtomicU64,
     client: AtomicI64,
 }
 
@@ -204,7 +196,7 @@ async fn first_look(redis: &Arc<Redis>, keys: &Keys) -> Result<Answer> {
                 in_full = true;
                 continue;
             }
-            Ok(reply) if super::outbox::is_passing(&reply) => match redis.check(reply) {
+            Ok(reply) if is_passing(&reply) => match redis.check(reply) {
                 Err(error) => error,
                 Ok(_) => return Err(Error::Internal("an error is none".into())),
             },
@@ -216,217 +208,10 @@ async fn first_look(redis: &Arc<Redis>, keys: &Keys) -> Result<Answer> {
             Err(error) => error,
         };
         let left = end.saturating_duration_since(Instant::now());
-        sleep(FIRST_PAUSE.min(left)).await;
+        sleep(PAUSE.min(left)).await;
         let back = states.wait_for(|state| matches!(state, State::Ready | State::Closed));
         if timeout(left, back).await.is_err() || left.is_zero() {
             return Err(error);
-        }
-    }
-}
-
-/// The task behind a reader.
-struct Loop {
-    redis: Arc<Redis>,
-    inner: Arc<Inner>,
-    block: Duration,
-    in_full: bool,
-    /// The last trouble that was told in the log.
-    trouble: Option<String>,
-    pause: Duration,
-    /// When the logs were looked at, and when the last commands were sent.
-    looked: Option<Instant>,
-    sent: Instant,
-}
-
-/// What one turn of the loop sends.
-struct Commands {
-    keys: Vec<Keys>,
-    /// Whether it begins with a question for each of the logs.
-    looks: bool,
-    /// Whether it ends with a read.
-    reads: bool,
-    commands: Vec<Command>,
-}
-
-/// What one turn of the loop found.
-enum Turn {
-    /// All went well, or the connection is a new one: go on at once.
-    Read,
-    /// Nobody hears of anything.
-    Idle,
-    /// The server is away, or refuses.
-    Trouble(String),
-}
-
-impl Loop {
-    fn new(redis: Arc<Redis>, inner: Arc<Inner>) -> Self {
-        let Config { command_timeout, heartbeat_timeout, .. } = *redis.config();
-        let block = LONGEST_BLOCK.min(command_timeout / 2).min(heartbeat_timeout / 2);
-        // 0 would be for ever.
-        let block = block.max(Duration::from_millis(1));
-        Self {
-            redis,
-            inner,
-            block,
-            in_full: false,
-            trouble: None,
-            pause: FIRST_PAUSE,
-            looked: None,
-            sent: Instant::now(),
-        }
-    }
-
-    /// Reads until the reader is dropped.
-    async fn run(mut self, mut ended: watch::Receiver<()>) {
-        loop {
-            tokio::select! {
-                _ = ended.changed() => return,
-                () = self.turn() => {}
-            }
-        }
-    }
-
-    async fn turn(&mut self) {
-        let inner = Arc::clone(&self.inner);
-        match self.read().await {
-            Turn::Read => {
-                self.pause = FIRST_PAUSE;
-                self.trouble = None;
-            }
-            Turn::Idle => inner.changed.notified().await,
-            Turn::Trouble(reason) => {
-                // While the server is away its own line says so, once.
-                if self.redis.monitor().state() == State::Ready
-                    && self.trouble.as_ref() != Some(&reason)
-                {
-                    tracing::warn!(server = %self.redis.config().shown(), reason, "reading pub/sub");
-                    self.trouble = Some(reason);
-                }
-                sleep(self.pause).await;
-                self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-                let mut states = self.redis.monitor().states();
-                let back = states.wait_for(|state| *state == State::Ready);
-                _ = timeout(LONGEST_PAUSE, back).await;
-            }
-        }
-    }
-
-    /// Looks at all logs when it is time to, reads what is new in them, and delivers it.
-    async fn read(&mut self) -> Turn {
-        let connection = self.inner.connection.count.load(Ordering::Acquire);
-        let Commands { keys, looks, reads, commands } = self.commands(connection);
-        if keys.is_empty() {
-            return Turn::Idle;
-        }
-        let mut replies = match self.redis.batch(commands).await {
-            Ok(replies) => replies.into_iter(),
-            Err(error) => return Turn::Trouble(error.to_string()),
-        };
-        if self.inner.connection.count.load(Ordering::Acquire) != connection {
-            // Asked of one server, read from another perhaps.
-            self.looked = None;
-            return Turn::Read;
-        }
-        let mut moved = Vec::new();
-        if looks {
-            let mut answers = Vec::with_capacity(keys.len());
-            for reply in replies.by_ref().take(keys.len()) {
-                if matches!(&reply, Ok(reply) if is_unknown(reply)) {
-                    self.in_full = true;
-                    return Turn::Read;
-                }
-                let reply = reply.and_then(|reply| self.redis.check(reply));
-                match reply.map(|reply| Answer::parse(&reply)) {
-                    Ok(Some(answer)) => answers.push(answer),
-                    Ok(None) => return Turn::Trouble("the log's state cannot be read".into()),
-                    Err(error) => return Turn::Trouble(error.to_string()),
-                }
-            }
-            self.in_full = false;
-            self.looked = Some(Instant::now());
-            moved = self.judge(&keys, &answers, connection);
-        }
-        if !reads {
-            return Turn::Read;
-        }
-        match replies.next().map(|reply| reply.and_then(|reply| self.redis.check(reply))) {
-            Some(Ok(reply)) => {
-                self.deliver(reply, &moved);
-                Turn::Read
-            }
-            Some(Err(error)) => Turn::Trouble(error.to_string()),
-            None => Turn::Trouble("a batch has no reply".into()),
-        }
-    }
-
-    /// The questions, one for each log, and the read; without the read when a log is to be looked at
-    /// thoroughly first.
-    fn commands(&mut self, connection: u64) -> Commands {
-        let now = Instant::now();
-        let mut logs = self.inner.logs.lock();
-        let reads = logs.iter().all(|log| log.is_checked_on(connection));
-        let is_late = self.looked.is_none_or(|looked| now - looked >= LOOK);
-        let looks = !reads || is_late || now - self.sent >= STALE;
-        self.sent = now;
-        let keys: Vec<Keys> = logs.iter().map(|log| log.keys.clone()).collect();
-        let mut commands = Vec::with_capacity(logs.len() + 1);
-        for log in logs.iter_mut() {
-            log.taken_up = true;
-            if looks {
-                commands.push(log.question(connection).command(&log.keys, self.in_full));
-            }
-        }
-        if reads {
-            let block = self.block.as_millis().to_string();
-            let mut read = Command::with_capacity(6 + 2 * logs.len(), 128);
-            for word in ["XREAD", "COUNT", COUNT, "BLOCK", &block, "STREAMS"] {
-                read.push(word.as_bytes());
-            }
-            for log in logs.iter() {
-                read.push(log.keys.log.as_bytes());
-            }
-            for log in logs.iter() {
-                read.push(log.position().to_string().as_bytes());
-            }
-            commands.push(read);
-        }
-        Commands { keys, looks, reads, commands }
-    }
-
-    /// Takes the answers, and tells of gaps. Gives the logs whose position is another now.
-    fn judge(&self, keys: &[Keys], answers: &[Answer], connection: u64) -> Vec<String> {
-        let (mut moved, mut gaps): (_, Vec<(Gap, Vec<Arc<Member>>)>) = (Vec::new(), Vec::new());
-        {
-            let mut logs = self.inner.logs.lock();
-            for (keys, answer) in keys.iter().zip(answers) {
-                let Some(log) = logs.iter_mut().find(|log| log.keys == *keys) else { continue };
-                let before = log.position();
-                let Some(gap) = log.judge(answer, connection) else { continue };
-                gaps.push((gap, log.members.clone()));
-                if gap == Gap::Replaced && log.position() != before {
-                    moved.push(keys.log.clone());
-                }
-            }
-        }
-        for (gap, members) in gaps {
-            members.iter().for_each(|member| member.tell(gap));
-        }
-        moved
-    }
-
-    /// Delivers what was read, but of the logs whose position has changed: they are read again.
-    fn deliver(&self, reply: Value, moved: &[String]) {
-        for (key, arrived) in entry::streams(reply) {
-            let mut logs = self.inner.logs.lock();
-            let found = logs.iter_mut().find(|log| log.keys.log.as_bytes() == key);
-            let Some(log) = found.filter(|log| !moved.contains(&log.keys.log)) else { continue };
-            let (texts, members): (Vec<Text>, _) = (log.take(arrived), log.members.clone());
-            drop(logs);
-            for text in &texts {
-                for member in &members {
-                    member.deliver(text);
-                }
-            }
         }
     }
 }

@@ -73,7 +73,7 @@ impl Question {
         let text = |id: Option<Id>| id.map_or_else(String::new, |id| id.to_string());
         let (position, newest) = (text(self.position), text(self.newest));
         let arguments = [unique_name(), self.epoch.clone(), position, newest];
-        let arguments = arguments.each_ref().map(|argument| argument.as_bytes());
+        let arguments = arguments.each_ref().map(String::as_bytes);
         let keys = [keys.log.as_bytes(), keys.epoch.as_bytes()];
         let script = &*RESUME;
         if in_full { script.in_full(&keys, &arguments) } else { script.by_hash(&keys, &arguments) }

@@ -1,5 +1,5 @@
 //! Plain `PUBLISH` and `SUBSCRIBE`, for those who need no more: one connection a process and server that
-//! hears by pushes, so that NocoBase's own Redis adapter and this one hear each other. What passes while
+//! hears by pushes, so that `NocoBase`'s own Redis adapter and this one hear each other. What passes while
 //! a connection is lost is lost.
 
 use super::member::Member;
@@ -11,7 +11,7 @@ use crate::{
 use parking_lot::Mutex;
 use redis::{PushInfo, PushKind, Value};
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     sync::{Arc, LazyLock, Weak},
 };
 use tokio::runtime::Handle;
@@ -30,8 +30,6 @@ struct Inner {
 
 #[derive(Default)]
 struct Heard {
-    /// By channel, how many members hear it.
-    channels: HashMap<String, usize>,
     members: Vec<Arc<Member>>,
     /// Whether a connection was lost that had been open.
     lost: bool,
@@ -51,7 +49,9 @@ impl Watch for Inner {
             return Vec::new();
         }
         // One a channel: each is answered by one push.
-        state.channels.keys().map(|channel| Command::new(["SUBSCRIBE", channel])).collect()
+        let channels: HashSet<String> =
+            state.members.iter().flat_map(|member| member.channels()).collect();
+        channels.iter().map(|channel| Command::new(["SUBSCRIBE", channel])).collect()
     }
 
     fn opened(&self, _: &[Value]) -> bool {
@@ -60,7 +60,9 @@ impl Watch for Inner {
             (std::mem::take(&mut state.lost), state.members.clone())
         };
         if lost {
-            members.iter().for_each(|member| member.tell(Gap::Disconnected));
+            for member in members {
+                member.tell(Gap::Disconnected);
+            }
         }
         true
     }
@@ -77,7 +79,9 @@ impl Watch for Inner {
             _ => return,
         };
         let members = self.state.lock().members.clone();
-        members.iter().for_each(|member| member.deliver(&text));
+        for member in members {
+            member.deliver(&text);
+        }
     }
 
     fn lost(&self, opened: Option<bool>) {
@@ -114,46 +118,34 @@ impl Listener {
         self.inner.state.lock().members.retain(|other| !Arc::ptr_eq(other, member));
     }
 
-    /// Hears a channel once more.
+    /// Hears a channel, for a member that has joined.
     ///
     /// # Errors
     /// [`Error::Unavailable`] while the server is away, [`Error::Unsupported`] when it cannot push.
     pub async fn subscribe(&self, channel: &str) -> Result<()> {
-        *self.inner.state.lock().channels.entry(channel.to_owned()).or_default() += 1;
-        // Also when it is heard already: this resolves when it surely is.
-        let result = self.redis.ask(Command::new(["PING"])).await;
-        let result = match result {
-            Ok(_) if self.inner.state.lock().silent => Err(unsupported()),
-            Ok(_) => self.redis.ask(Command::new(["SUBSCRIBE", channel])).await.map(|_| ()),
-            Err(error) => Err(error),
-        };
-        if result.is_err() {
-            self.release(channel);
+        // Whether it can is known once there is a connection.
+        self.redis.ask(Command::new(["PING"])).await?;
+        if self.inner.state.lock().silent {
+            return Err(unsupported());
         }
-        result
+        // Also when it is heard already: this resolves when it surely is.
+        self.redis.ask(Command::new(["SUBSCRIBE", channel])).await.map(|_| ())
     }
 
-    /// Hears a channel once less.
+    /// Hears a channel no more, unless a member does.
     pub async fn unsubscribe(&self, channel: &str) {
-        if self.release(channel) && !self.inner.state.lock().silent {
+        let unheard = {
+            let state = self.inner.state.lock();
+            !state.silent && !state.members.iter().any(|member| member.hears(channel))
+        };
+        if unheard {
             // A connection that is lost hears nothing anyway.
             _ = self.redis.ask(Command::new(["UNSUBSCRIBE", channel])).await;
         }
     }
-
-    /// True when nobody hears it any more.
-    fn release(&self, channel: &str) -> bool {
-        let mut state = self.inner.state.lock();
-        let Some(count) = state.channels.get_mut(channel) else { return false };
-        *count -= 1;
-        let last = *count == 0;
-        if last {
-            state.channels.remove(channel);
-        }
-        last
-    }
 }
 
+/// The error for a server that cannot do it.
 pub fn unsupported() -> Error {
     Error::Unsupported(
         "delivery 'volatile' needs one Redis server (no cluster) of version 6 or newer, over RESP3"
