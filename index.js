@@ -3713,6 +3713,8 @@ var PubSubManager = class _PubSubManager {
   byChannel = /* @__PURE__ */ new Map();
   /** The channels heard through an adapter written in JavaScript. */
   heard = /* @__PURE__ */ new Map();
+  /** What {@link getFullChannel} gave last. */
+  last = { channel: "", name: void 0, full: "" };
   open = false;
   nextId = 0;
   turn = Promise.resolve();
@@ -3727,7 +3729,12 @@ var PubSubManager = class _PubSubManager {
   }
   /** The name under which the adapter knows a channel: app, prefix and channel, joined by `.`. */
   getFullChannel(channel) {
-    return [this.app.name, this.options.channelPrefix, checkChannel2(channel)].filter(Boolean).join(".");
+    const { name } = this.app;
+    const { last } = this;
+    if (channel !== "" && last.channel === channel && last.name === name) return last.full;
+    const full = [name, this.options.channelPrefix, checkChannel2(channel)].filter(Boolean).join(".");
+    this.last = { channel, name, full };
+    return full;
   }
   /** Uses `adapter`; before `connect`. */
   setAdapter(adapter) {

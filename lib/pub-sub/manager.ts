@@ -86,6 +86,8 @@ export class PubSubManager {
   private readonly byChannel = new Map<string, Map<MessageCallback, Subscription>>();
   /** The channels heard through an adapter written in JavaScript. */
   private readonly heard = new Map<string, PubSubCallback>();
+  /** What {@link getFullChannel} gave last. */
+  private last: { channel: string; name: string | undefined; full: string } = { channel: '', name: undefined, full: '' };
   private open = false;
   private nextId = 0;
   private turn: Promise<unknown> = Promise.resolve();
@@ -118,7 +120,13 @@ export class PubSubManager {
 
   /** The name under which the adapter knows a channel: app, prefix and channel, joined by `.`. */
   getFullChannel(channel: string): string {
-    return [this.app.name, this.options.channelPrefix, checkChannel(channel)].filter(Boolean).join('.');
+    const { name } = this.app;
+    const { last } = this;
+    // Most publish on the same channel again and again.
+    if (channel !== '' && last.channel === channel && last.name === name) return last.full;
+    const full = [name, this.options.channelPrefix, checkChannel(channel)].filter(Boolean).join('.');
+    this.last = { channel, name, full };
+    return full;
   }
 
   /** Uses `adapter`; before `connect`. */

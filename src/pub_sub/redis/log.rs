@@ -7,7 +7,7 @@ use super::{
     member::Member,
     resume::{Answer, Question},
 };
-use crate::pub_sub::adapter::{Gap, Text};
+use crate::pub_sub::adapter::Gap;
 use std::{collections::HashMap, sync::Arc};
 
 /// Publishers whose last sequence number is kept.
@@ -123,20 +123,17 @@ impl Log {
         answer.added.filter(|added| *added > counted).map(|_| Gap::Trimmed)
     }
 
-    /// Takes what was read after the position: the texts that are new.
-    pub fn take(&mut self, arrived: Vec<Arrived>) -> Vec<Text> {
-        let mut texts = Vec::with_capacity(arrived.len());
-        for entry in arrived {
+    /// Takes what was read after the position: the entries that are new.
+    pub fn take(&mut self, mut arrived: Vec<Arrived>) -> Vec<Arrived> {
+        arrived.retain(|entry| {
             if entry.id <= self.position {
-                continue;
+                return false;
             }
             self.position = entry.id;
             self.counted = self.counted.map(|counted| counted + 1);
-            if entry.sender.is_none_or(|(name, sequence)| self.publishers.is_new(name, sequence)) {
-                texts.extend(entry.texts);
-            }
-        }
-        texts
+            entry.sender.as_ref().is_none_or(|(name, number)| self.publishers.is_new(name, *number))
+        });
+        arrived
     }
 }
 
@@ -153,10 +150,10 @@ struct Seen {
 }
 
 impl Publishers {
-    fn is_new(&mut self, name: String, sequence: u64) -> bool {
+    fn is_new(&mut self, name: &str, sequence: u64) -> bool {
         self.clock += 1;
         let at = self.clock;
-        if let Some(seen) = self.last.get_mut(&name) {
+        if let Some(seen) = self.last.get_mut(name) {
             let new = sequence > seen.sequence;
             *seen = Seen { sequence: seen.sequence.max(sequence), at };
             return new;
@@ -164,7 +161,7 @@ impl Publishers {
         if self.last.len() >= MOST_PUBLISHERS {
             self.forget_half();
         }
-        self.last.insert(name, Seen { sequence, at });
+        self.last.insert(name.to_owned(), Seen { sequence, at });
         true
     }
 
@@ -179,7 +176,7 @@ impl Publishers {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::entry::tests::single, *};
 
     fn id(milliseconds: u64) -> Id {
         Id { milliseconds, count: 0 }
@@ -196,8 +193,7 @@ mod tests {
     }
 
     fn entry(at: u64, sender: &str, sequence: u64) -> Arrived {
-        let text = Text { channel: "c".into(), text: format!("{sender} {sequence}") };
-        Arrived { id: id(at), sender: Some((sender.into(), sequence)), texts: vec![text] }
+        single(id(at), sender, sequence, format!("{sender} {sequence}"))
     }
 
     #[test]
@@ -237,8 +233,8 @@ mod tests {
         assert_eq!(log.take(vec![entry(110, "a", 1), entry(120, "a", 2)]).len(), 2);
         assert_eq!(log.judge(&answer("f", 115, 60, Some(11), 6), 1), Some(Gap::Replaced));
         assert_eq!(log.position(), id(100));
-        let texts = log.take(vec![entry(110, "a", 1), entry(115, "b", 1)]);
-        assert_eq!(texts.len(), 1, "only what is new");
+        let entries = log.take(vec![entry(110, "a", 1), entry(115, "b", 1)]);
+        assert_eq!(entries.len(), 1, "only what is new");
         // A clock that has gone back.
         assert_eq!(log.judge(&answer("g", 50, 40, Some(2), 2), 1), Some(Gap::Replaced));
         assert_eq!(log.position(), Id::ZERO);
@@ -261,19 +257,20 @@ mod tests {
     #[test]
     fn an_entry_that_was_sent_again_is_dropped_and_silent_publishers_are_forgotten() {
         let mut log = log(Some(10));
-        let texts = log.take(vec![
+        let entries = log.take(vec![
             entry(110, "a", 1),
             entry(120, "a", 1),
             entry(130, "b", 1),
             entry(140, "a", 5),
             entry(150, "a", 2),
         ]);
-        let heard: Vec<&str> = texts.iter().map(|text| text.text.as_str()).collect();
+        let heard: Vec<&str> =
+            entries.iter().flat_map(Arrived::texts).map(|(_, text)| text).collect();
         assert_eq!(heard, ["a 1", "b 1", "a 5"]);
         for n in 0..30_000 {
-            log.publishers.is_new(n.to_string(), 1);
+            log.publishers.is_new(&n.to_string(), 1);
         }
         assert!(log.publishers.last.len() <= MOST_PUBLISHERS);
-        assert!(!log.publishers.is_new("29999".into(), 1));
+        assert!(!log.publishers.is_new("29999", 1));
     }
 }

@@ -1,6 +1,6 @@
 //! One adapter as those see it who read for it: the channels it hears.
 
-use crate::pub_sub::adapter::{Gap, Incoming, Receiver, Text};
+use crate::pub_sub::adapter::{Gap, Incoming, Receiver};
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
@@ -56,7 +56,7 @@ impl Member {
         self.channels.lock().keys().cloned().collect()
     }
 
-    pub fn deliver(&self, Text { channel, text }: &Text) {
+    pub fn deliver(&self, channel: &str, text: &str) {
         if !self.is_active() {
             return;
         }

@@ -1,8 +1,14 @@
 //! The loop of a [`Reader`](super::reader::Reader): it looks at the logs, reads them, and delivers.
 
-use super::{entry, keys::Keys, member::Member, reader::Inner, resume::Answer};
+use super::{
+    entry::{self, Arrived},
+    keys::Keys,
+    member::Member,
+    reader::Inner,
+    resume::Answer,
+};
 use crate::{
-    pub_sub::adapter::{Gap, Text},
+    pub_sub::adapter::Gap,
     redis::{Command, Config, Redis, State, is_unknown},
 };
 use redis::Value;
@@ -230,11 +236,11 @@ impl Loop {
             let mut logs = self.inner.logs.lock();
             let found = logs.iter_mut().find(|log| log.keys.log.as_bytes() == key);
             let Some(log) = found.filter(|log| !moved.contains(&log.keys.log)) else { continue };
-            let (texts, members): (Vec<Text>, _) = (log.take(arrived), log.members.clone());
+            let (entries, members) = (log.take(arrived), log.members.clone());
             drop(logs);
-            for text in &texts {
+            for (channel, text) in entries.iter().flat_map(Arrived::texts) {
                 for member in &members {
-                    member.deliver(text);
+                    member.deliver(channel, text);
                 }
             }
         }

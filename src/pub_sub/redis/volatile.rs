@@ -5,7 +5,7 @@
 use super::member::Member;
 use crate::{
     error::{Error, Result},
-    pub_sub::adapter::{Gap, Text},
+    pub_sub::adapter::Gap,
     redis::{Command, Config, Redis, Watch},
 };
 use parking_lot::Mutex;
@@ -71,16 +71,13 @@ impl Watch for Inner {
         if push.kind != PushKind::Message {
             return;
         }
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let text = match push.data.as_slice() {
-            [Value::BulkString(channel), Value::BulkString(bytes)] => {
-                Text { channel: text(channel), text: text(bytes) }
-            }
-            _ => return,
+        let [Value::BulkString(channel), Value::BulkString(text)] = push.data.as_slice() else {
+            return;
         };
+        let (channel, text) = (String::from_utf8_lossy(channel), String::from_utf8_lossy(text));
         let members = self.state.lock().members.clone();
         for member in members {
-            member.deliver(&text);
+            member.deliver(&channel, &text);
         }
     }
 
