@@ -45,6 +45,7 @@ __export(index_exports, {
   RedisConnection: () => RedisConnection,
   RedisCounter: () => RedisCounter,
   RedisLockAdapter: () => RedisLockAdapter,
+  RedisPubSubAdapter: () => RedisPubSubAdapter,
   RedisStore: () => RedisStore,
   RedisWorkerIdAdapter: () => RedisWorkerIdAdapter,
   SyncMessageManager: () => SyncMessageManager,
@@ -3778,76 +3779,209 @@ var LockManager = class {
 // lib/pub-sub/manager.ts
 var import_node_crypto3 = require("node:crypto");
 
-// lib/pub-sub/delivery.ts
-var delivered = listen(release);
-function publishing(publish) {
-  hold();
-  let underWay = false;
-  try {
-    underWay = publish();
-  } finally {
-    if (!underWay) release();
-  }
-  return underWay;
+// lib/pub-sub/gap.ts
+var REASONS = ["trimmed", "replaced", "disconnected"];
+function reasonOf(number) {
+  return REASONS[number - 1] ?? "disconnected";
+}
+function numberOf(reason) {
+  return REASONS.indexOf(reason) + 1 || REASONS.length;
 }
 
-// lib/pub-sub/memory-adapter.ts
-var MemoryPubSubAdapter = class {
+// lib/pub-sub/outgoing.ts
+var completions = new Completions();
+function waitFor(start) {
+  return completions.wait((sequence) => {
+    if (start(completions.listener, sequence)) completions.settle(sequence, 0, void 0);
+  });
+}
+var Outgoing = class {
+  part;
+  sequence = 0;
+  batch;
+  /** `publish` hands a part over; the listener is told when all of it is published, or that it is not. */
+  constructor(publish) {
+    this.batch = new Batch((...batch) => {
+      const { sequence } = this;
+      this.part = void 0;
+      try {
+        publish(completions.listener, sequence, ...batch);
+      } catch (error) {
+        completions.settle(sequence, 0, error);
+      }
+    });
+  }
+  /** Adds a message. The promise is that of its part; nobody needs to wait for it. */
+  add(values, channel, text2) {
+    const part = this.part ?? this.begin();
+    this.batch.add(values, channel, text2);
+    return part;
+  }
+  /** Hands over what has been added. */
+  flush() {
+    this.batch.flush();
+  }
+  begin() {
+    const part = completions.promise();
+    part.catch(() => void 0);
+    this.part = part;
+    this.sequence = completions.last;
+    return part;
+  }
+};
+function unpublished(error, channel) {
+  const { code, message } = error;
+  if (typeof code !== "string" || code === "E_INVALID_ARGUMENT") return error;
+  return new MortiseError(code, `publishing on ${channel}: ${message}`, { cause: error });
+}
+
+// lib/pub-sub/native-adapter.ts
+var NativePubSubAdapter = class {
   /** @internal */
+  constructor(member, takesAtOnce) {
+    this.member = member;
+    this.takesAtOnce = takesAtOnce;
+    this.outgoing = new Outgoing((...part) => binding.busPublish(member, ...part));
+  }
   member;
+  takesAtOnce;
   connected = false;
+  /** Grows with each call of `connect` and `close`, so that the last one counts. */
+  turn = 0;
   hearings = /* @__PURE__ */ new Map();
   byId = /* @__PURE__ */ new Map();
   listener;
   nextId = 0;
-  /** `bus`: who hears each other; default one for the process. */
-  constructor(options = {}) {
-    this.member = binding.memoryBusJoin(options.bus ?? "");
-  }
+  outgoing;
   isConnected() {
     return this.connected;
   }
   async connect() {
-    binding.memoryBusConnect(this.member);
-    this.connected = true;
+    const turn = ++this.turn;
+    await waitFor((listener, sequence) => binding.busConnect(this.member, listener, sequence));
+    if (turn === this.turn) this.connected = true;
   }
+  /** Nothing is heard from the call on; resolves when what was published before is settled. May be repeated. */
   async close() {
+    this.turn++;
+    this.outgoing.flush();
     this.connected = false;
-    binding.memoryBusClose(this.member);
+    await waitFor((listener, sequence) => binding.busClose(this.member, listener, sequence));
   }
-  async subscribe(channel, callback) {
+  /** Resolves when the channel is heard: what is published from then on reaches `callback`. */
+  async subscribe(channel, callback, options = {}) {
     const present = this.hearings.get(channel);
     if (present) {
-      present.callbacks.add(callback);
-      return;
+      present.callbacks.set(callback, options?.onGap);
+      return present.ready;
     }
-    this.listener ??= listen((id, _, text2) => this.hear(id, text2));
-    const hearing = { id: this.nextId++, callbacks: /* @__PURE__ */ new Set([callback]) };
+    this.listener ??= listen((id2, gap, text2) => this.hear(id2, gap, text2));
+    const { listener: hears } = this;
+    const id = this.nextId++;
+    const ready = waitFor((listener, sequence) => binding.busSubscribe(this.member, channel, hears, id, listener, sequence));
+    const hearing = { id, callbacks: /* @__PURE__ */ new Map([[callback, options?.onGap]]), ready };
     this.hearings.set(channel, hearing);
-    this.byId.set(hearing.id, hearing);
-    binding.memoryBusSubscribe(this.member, channel, this.listener, hearing.id);
+    this.byId.set(id, hearing);
+    try {
+      await ready;
+    } catch (error) {
+      if (this.hearings.get(channel) === hearing) this.forget(channel, hearing);
+      throw error;
+    }
   }
   async unsubscribe(channel, callback) {
     const hearing = this.hearings.get(channel);
     if (!hearing?.callbacks.delete(callback) || hearing.callbacks.size > 0) return;
-    binding.memoryBusUnsubscribe(this.member, channel);
+    this.forget(channel, hearing);
+    await waitFor((listener, sequence) => binding.busUnsubscribe(this.member, channel, listener, sequence));
+  }
+  /** Resolves when the carrier has the text. Rejects with `E_CLOSED` when the adapter is not connected. */
+  async publish(channel, text2) {
+    if (!this.connected) {
+      throw new MortiseError("E_CLOSED", `the pub/sub adapter is not connected, cannot publish on ${channel}`);
+    }
+    try {
+      await this.outgoing.add([], channel, text2);
+    } catch (error) {
+      throw unpublished(error, channel);
+    }
+  }
+  forget(channel, hearing) {
     this.hearings.delete(channel);
     this.byId.delete(hearing.id);
     if (this.hearings.size > 0 || this.listener === void 0) return;
     unlisten(this.listener);
     this.listener = void 0;
   }
-  /** Rejects with `E_CLOSED` when the adapter is not connected. */
-  async publish(channel, text2) {
-    if (!publishing(() => binding.memoryBusPublish(this.member, delivered, channel, text2))) {
-      throw new MortiseError("E_CLOSED", `the pub/sub adapter is not connected, cannot publish on ${channel}`);
+  hear(id, gap, text2) {
+    if (!this.connected) return;
+    for (const [callback, onGap] of this.byId.get(id)?.callbacks ?? []) {
+      if (gap === 0) void callback(text2);
+      else void onGap?.({ reason: reasonOf(gap) });
     }
   }
-  hear(id, text2) {
-    if (!this.connected) return;
-    for (const callback of this.byId.get(id)?.callbacks ?? []) void callback(text2);
+};
+
+// lib/pub-sub/memory-adapter.ts
+var MemoryPubSubAdapter = class extends NativePubSubAdapter {
+  /** `bus`: who hears each other; default one for the process. */
+  constructor(options = {}) {
+    super(binding.memoryBusJoin(options.bus ?? ""), true);
   }
 };
+
+// lib/pub-sub/redis-adapter.ts
+function warn({ logger, what }, _, gap) {
+  logger?.warn(`${what}: messages may have been missed (${reasonOf(gap)})`);
+}
+var MAX_LENGTH = 1e4;
+var MAX_AGE = 6e5;
+var RedisPubSubAdapter = class extends NativePubSubAdapter {
+  use;
+  /** Its listener lives as long. */
+  told;
+  /** A URL, or options. Throws a `TypeError` that names the option when one is wrong. */
+  constructor(options = {}) {
+    const given = typeof options === "string" ? { url: options } : options;
+    const { app, delivery, maxLength, maxAge } = check(given);
+    const serialized = serializeOptions(given);
+    const what = `pub/sub of app ${app} on ${binding.redisShown(serialized)}`;
+    const told = { logger: given.logger, what, delivery, warned: false };
+    const listener = listenWeakly(told, warn);
+    super(binding.redisBusJoin(serialized, app, delivery === "volatile", maxLength, maxAge, listener), false);
+    this.told = told;
+    this.use = shareConnection(given, "plain", given.logger);
+  }
+  async connect() {
+    const connection = this.use.connection();
+    try {
+      await super.connect();
+      this.warnOfEviction(connection.health().evictionPolicy);
+    } finally {
+      if (!this.isConnected()) this.use.release();
+    }
+  }
+  async close() {
+    await super.close();
+    if (!this.isConnected()) this.use.release();
+  }
+  /** The log lives for ever, so only these policies may take it. */
+  warnOfEviction(policy = "") {
+    const { told } = this;
+    if (!policy.startsWith("allkeys") || told.delivery === "volatile" || told.warned) return;
+    told.warned = true;
+    told.logger?.warn(`${told.what}: the server may evict the log (maxmemory-policy ${policy}), which is a gap`);
+  }
+};
+function check(options) {
+  if (typeof options !== "object" || options === null) throw invalid(`the options of RedisPubSubAdapter are a URL or an object: ${String(options)}`);
+  const { app = "main", delivery = "log", maxLength = MAX_LENGTH, maxAge = MAX_AGE } = options;
+  if (typeof app !== "string" || app === "") throw invalid(`the option app of pub/sub is a string that is not empty: ${String(app)}`);
+  if (delivery !== "log" && delivery !== "volatile") throw invalid(`the option delivery of pub/sub is 'log' or 'volatile': ${String(delivery)}`);
+  if (!Number.isSafeInteger(maxLength) || maxLength < 1) throw invalid(`the option maxLength of pub/sub is a whole number from 1: ${String(maxLength)}`);
+  if (typeof maxAge !== "number" || !(maxAge >= 1)) throw invalid(`the option maxAge of pub/sub is a number of milliseconds from 1: ${String(maxAge)}`);
+  return { app, delivery, maxLength, maxAge: Math.min(maxAge, 2 ** 41) };
+}
 
 // lib/pub-sub/manager.ts
 var flagsOf = (skipSelf, onlySelf, absent) => flag(skipSelf) | flag(onlySelf) << 2 | (absent ? 16 : 0);
@@ -3864,6 +3998,7 @@ var PubSubManager = class _PubSubManager {
     } } };
     const { adapter } = options;
     if (adapter === "memory") this.setAdapter(new MemoryPubSubAdapter({ bus: options.bus }));
+    else if (adapter === "redis") this.setAdapter(redisAdapter(app, options));
     else if (typeof adapter === "string") throw unavailable2(adapter);
     else if (adapter) this.setAdapter(adapter);
   }
@@ -3879,16 +4014,15 @@ var PubSubManager = class _PubSubManager {
   byChannel = /* @__PURE__ */ new Map();
   /** The channels heard through an adapter written in JavaScript. */
   heard = /* @__PURE__ */ new Map();
+  /** What {@link getFullChannel} gave last. */
+  last = { channel: "", name: void 0, full: "" };
   open = false;
   nextId = 0;
   turn = Promise.resolve();
-  batch = new Batch((...batch) => {
+  outgoing = new Outgoing((...part) => {
     const { adapter } = this;
-    if (!(adapter instanceof MemoryPubSubAdapter) || !adapter.isConnected()) return;
-    publishing(() => {
-      binding.pubSubPublish(this.handle, adapter.member, delivered, ...batch);
-      return true;
-    });
+    if (!(adapter instanceof NativePubSubAdapter)) throw new MortiseError("E_CLOSED", "the pub/sub adapter was replaced");
+    binding.pubSubPublish(this.handle, adapter.member, ...part);
   });
   /** The default of `skipSelf` when publishing. */
   get skipSelf() {
@@ -3896,7 +4030,12 @@ var PubSubManager = class _PubSubManager {
   }
   /** The name under which the adapter knows a channel: app, prefix and channel, joined by `.`. */
   getFullChannel(channel) {
-    return [this.app.name, this.options.channelPrefix, checkChannel2(channel)].filter(Boolean).join(".");
+    const { name } = this.app;
+    const { last } = this;
+    if (channel !== "" && last.channel === channel && last.name === name) return last.full;
+    const full = [name, this.options.channelPrefix, checkChannel2(channel)].filter(Boolean).join(".");
+    this.last = { channel, name, full };
+    return full;
   }
   /** Uses `adapter`; before `connect`. */
   setAdapter(adapter) {
@@ -3923,6 +4062,7 @@ var PubSubManager = class _PubSubManager {
   }
   /** Nothing is delivered from the call on; open debounce windows are cancelled. May be repeated. */
   close() {
+    this.outgoing.flush();
     this.open = false;
     connected.delete(this);
     binding.pubSubCancelWindows(this.handle);
@@ -3942,15 +4082,23 @@ var PubSubManager = class _PubSubManager {
     if (typeof window !== "number" || !(window >= 0)) {
       throw invalid(`the debounce of channel ${String(channel)} is a number of milliseconds: ${String(window)}`);
     }
+    const onGap = options?.onGap;
+    if (onGap !== void 0 && typeof onGap !== "function") throw invalid(`the onGap of channel ${String(channel)} is a function`);
     const full = this.getFullChannel(channel);
     this.forget(full, callback);
-    const subscription = { id: this.nextId++, channel: full, callback };
+    const subscription = { id: this.nextId++, channel: full, name: channel, callback, onGap };
     this.byId.set(subscription.id, subscription);
     const present = this.byChannel.get(full);
     if (present) present.set(callback, subscription);
     else this.byChannel.set(full, /* @__PURE__ */ new Map([[callback, subscription]]));
     binding.pubSubSubscribe(this.handle, full, subscription.id, Math.min(window, 2 ** 41), options?.leading === true);
-    if (this.open) await this.inTurn(() => this.hear(full));
+    if (!this.open) return;
+    try {
+      await this.inTurn(() => this.hear(full));
+    } catch (error) {
+      if (this.byChannel.get(full)?.get(callback) === subscription) this.forget(full, callback);
+      throw error;
+    }
   }
   /** Ends a subscription, and its open debounce windows; nothing when there is none. */
   async unsubscribe(channel, callback) {
@@ -3961,24 +4109,33 @@ var PubSubManager = class _PubSubManager {
       if (this.byChannel.has(full)) return;
       const heard = this.heard.get(full);
       this.heard.delete(full);
-      if (heard) await this.adapter?.unsubscribe(full, heard);
+      const { adapter } = this;
+      if (!heard || !adapter) return;
+      if (!(adapter instanceof NativePubSubAdapter)) await adapter.unsubscribe(full, heard);
+      else await waitFor((listener, sequence) => binding.busUnsubscribe(adapter.member, full, listener, sequence));
     });
   }
   /**
    * Publishes a message, which is anything that JSON can hold. Resolves when the adapter has it;
    * without a connection it warns in the log, and resolves too.
    *
-   * Rejects with `E_NOT_SERIALIZABLE` for what JSON cannot hold.
+   * Rejects with `E_NOT_SERIALIZABLE` for what JSON cannot hold, and with what the adapter rejects with;
+   * see {@link RedisPubSubAdapter}.
    */
   async publish(channel, message, options = {}) {
     const full = this.getFullChannel(channel);
     const text2 = serialize3(channel, message);
     const { skipSelf = this.skipSelf, onlySelf } = options ?? {};
     const { adapter } = this;
-    if (adapter instanceof MemoryPubSubAdapter) {
+    if (adapter instanceof NativePubSubAdapter) {
       if (!this.open || !adapter.isConnected()) return this.warnUnconnected(full);
-      this.batch.add([flagsOf(skipSelf, onlySelf, text2 === void 0)], full, text2 ?? "");
-      return;
+      const published = this.outgoing.add([flagsOf(skipSelf, onlySelf, text2 === void 0)], full, text2 ?? "");
+      if (adapter.takesAtOnce) return;
+      try {
+        return await published;
+      } catch (error) {
+        throw unpublished(error, channel);
+      }
     }
     if (!adapter || !await this.isConnected()) return this.warnUnconnected(full);
     const { publisherId } = this;
@@ -3998,34 +4155,56 @@ var PubSubManager = class _PubSubManager {
   }
   /** Sees to it that the adapter gives us the channel's texts, once. */
   async hear(channel) {
-    if (this.heard.has(channel) || !this.adapter) return;
+    const { adapter, handle } = this;
+    if (this.heard.has(channel) || !adapter) return;
     const callback = (text2) => {
       if (this.open) binding.pubSubReceive(this.handle, channel, text2);
     };
     this.heard.set(channel, callback);
     try {
-      if (this.adapter instanceof MemoryPubSubAdapter) binding.pubSubHear(this.handle, this.adapter.member, channel);
-      else await this.adapter.subscribe(channel, callback);
+      if (adapter instanceof NativePubSubAdapter) {
+        await waitFor((listener, sequence) => binding.pubSubHear(handle, adapter.member, channel, listener, sequence));
+      } else {
+        await adapter.subscribe(channel, callback, { onGap: (gap) => this.open && binding.pubSubGap(handle, channel, numberOf(gap?.reason)) });
+      }
     } catch (error) {
       this.heard.delete(channel);
       throw error;
     }
   }
-  static heard(self, id, _, payload) {
-    self.deliver(id, payload);
+  static heard(self, id, gap, payload) {
+    if (gap === 0) self.deliver(id, payload);
+    else self.tell(id, gap);
   }
   deliver(id, text2) {
     if (!this.open) return;
     if (id < 0) return this.app.logger?.warn(`pub/sub: a text that is no message was dropped, ${text2}`);
     const subscription = this.byId.get(id);
     if (!subscription) return;
-    const failed = (error) => this.app.logger?.error(`the subscriber of pub/sub channel ${subscription.channel} failed`, error);
     try {
       const result = subscription.callback(text2 === void 0 ? void 0 : JSON.parse(text2));
-      if (typeof result?.then === "function") result.then(void 0, failed);
+      if (typeof result?.then === "function") this.watch(result, "the subscriber", subscription);
     } catch (error) {
-      failed(error);
+      this.failed("the subscriber", subscription, error);
     }
+  }
+  tell(id, gap) {
+    const subscription = this.byId.get(id);
+    if (!this.open || !subscription?.onGap) return;
+    const { onGap, name } = subscription;
+    try {
+      const result = onGap({ reason: reasonOf(gap), channel: name });
+      if (typeof result?.then === "function") this.watch(result, "onGap", subscription);
+    } catch (error) {
+      this.failed("onGap", subscription, error);
+    }
+  }
+  watch(result, what, subscription) {
+    result.then(void 0, (error) => this.failed(what, subscription, error));
+  }
+  /** What a callback throws or rejects with is logged, and harms nobody else. */
+  failed(what, { channel }, error) {
+    this.app.logger?.error(`${what} of pub/sub channel ${channel} failed`, error);
   }
   inTurn(action) {
     const turn = this.turn.then(action);
@@ -4046,6 +4225,11 @@ function serialize3(channel, message) {
     throw new MortiseError("E_NOT_SERIALIZABLE", text2, { cause });
   }
 }
+function redisAdapter(app, options) {
+  const { url, delivery, maxLength, maxAge } = options;
+  const server = typeof url === "object" ? url : { url };
+  return new RedisPubSubAdapter({ ...server, app: app.name || "main", delivery, maxLength, maxAge, logger: app.logger });
+}
 function unavailable2(adapter) {
   return new MortiseError("E_ADAPTER_UNAVAILABLE", `pub/sub adapter "${adapter}" is not available in this version`);
 }
@@ -4057,11 +4241,13 @@ var SyncMessageManager = class {
   constructor(app, options = {}) {
     this.app = app;
     this.debounce = options.debounce ?? DEFAULT_DEBOUNCE;
+    this.leading = options.leading ?? false;
     const listener = (plugin) => this.subscribePlugin(plugin);
     app.on("beforeLoadPlugin", Object.assign(listener, { _reinitializable: true }));
   }
   app;
   debounce;
+  leading;
   /**
    * Publishes to the other nodes (`skipSelf` is true by default). Within a `transaction`: after its
    * commit, never on rollback; resolves when published.
@@ -4077,8 +4263,14 @@ var SyncMessageManager = class {
     await afterCommit(transaction, send, channel, message);
   }
   /** Calls `callback` with each message on the channel; equal ones within the debounce time once. */
-  async subscribe(channel, callback) {
-    await this.app.pubSubManager.subscribe(this.channel(channel), callback, { debounce: this.debounce });
+  async subscribe(channel, callback, options = {}) {
+    const { onGap, leading = this.leading } = options ?? {};
+    const told = onGap && ((gap) => onGap({ ...gap, channel }));
+    await this.app.pubSubManager.subscribe(this.channel(channel), callback, {
+      debounce: this.debounce,
+      ...leading ? { leading } : {},
+      ...told ? { onGap: told } : {}
+    });
   }
   /** Ends a subscription. */
   async unsubscribe(channel, callback) {
@@ -4090,10 +4282,14 @@ var SyncMessageManager = class {
   }
   async subscribePlugin(plugin) {
     if (!plugin.name || typeof plugin.handleSyncMessage !== "function") return;
-    await this.subscribe(plugin.name, async (message) => {
-      if (this.app.stopped || this.app.db?.closed?.()) return;
-      await plugin.handleSyncMessage?.(message);
-    });
+    const closed = () => Boolean(this.app.stopped || this.app.db?.closed?.());
+    const callback = async (message) => {
+      if (!closed()) await plugin.handleSyncMessage?.(message);
+    };
+    const onGap = async (gap) => {
+      if (!closed()) await plugin.handleSyncGap?.(gap);
+    };
+    await this.subscribe(plugin.name, callback, { onGap });
   }
 };
 function afterCommit(transaction, send, channel, message) {
@@ -4207,10 +4403,10 @@ var RedisWorkerIdAdapter = class _RedisWorkerIdAdapter {
    * server is away, and with `E_CLOSED` when `release` was called meanwhile.
    */
   async getWorkerId() {
-    const completions = shared2 ??= new Completions({ convert: (value) => value });
+    const completions2 = shared2 ??= new Completions({ convert: (value) => value });
     holding.add(this);
     try {
-      return await completions.wait((sequence) => binding.workerIdGet(this.node, completions.listener, sequence));
+      return await completions2.wait((sequence) => binding.workerIdGet(this.node, completions2.listener, sequence));
     } finally {
       this.keepWhileHolding();
     }
@@ -4220,9 +4416,9 @@ var RedisWorkerIdAdapter = class _RedisWorkerIdAdapter {
    * for a server that is away: what could not be given back lapses by itself.
    */
   async release() {
-    const completions = shared2 ??= new Completions({ convert: (value) => value });
+    const completions2 = shared2 ??= new Completions({ convert: (value) => value });
     try {
-      await completions.wait((sequence) => binding.workerIdRelease(this.node, completions.listener, sequence));
+      await completions2.wait((sequence) => binding.workerIdRelease(this.node, completions2.listener, sequence));
     } finally {
       this.keepWhileHolding();
     }
@@ -4284,8 +4480,8 @@ var KNOWN3 = {
   logger: void 0,
   redis: void 0,
   cacheManager: ["defaultStore", "prefix", "stores"],
-  pubSubManager: ["adapter", "url", "bus", "channelPrefix", "skipSelf"],
-  syncMessageManager: ["debounce"],
+  pubSubManager: ["adapter", "url", "bus", "channelPrefix", "skipSelf", "delivery", "maxLength", "maxAge"],
+  syncMessageManager: ["debounce", "leading"],
   eventQueue: ["adapter", "url", "channelPrefix", "journal", "storagePath", "closeTimeout"],
   lockManager: ["defaultAdapter", "url", "app", "gracePeriod", "maxHold", "logger"],
   workerIdAllocator: ["adapter", "url", "lease", "rest", "logger"]
@@ -4667,6 +4863,7 @@ var Plugin = class {
   RedisConnection,
   RedisCounter,
   RedisLockAdapter,
+  RedisPubSubAdapter,
   RedisStore,
   RedisWorkerIdAdapter,
   SyncMessageManager,

@@ -188,7 +188,7 @@ describe('options', () => {
   });
 
   test.each([
-    [{ pubSubManager: { adapter: 'redis' } }], [{ eventQueue: { adapter: 'redis' } }], [{ eventQueue: { adapter: 'rabbitmq' } }],
+    [{ pubSubManager: { adapter: 'nats' } }], [{ eventQueue: { adapter: 'redis' } }], [{ eventQueue: { adapter: 'rabbitmq' } }],
   ])('%j is a clear error until it exists', (options) => {
     expect(() => createApp(options)).toThrow(expect.objectContaining({ code: 'E_ADAPTER_UNAVAILABLE' }));
   });

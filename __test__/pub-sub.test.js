@@ -277,7 +277,7 @@ describe('close and errors', () => {
     for (const debounce of [NaN, -1, '5']) expect((await rejection(a.subscribe('ch', () => 1, { debounce }))).name).toBe('TypeError');
     await a.subscribe('ch', () => 1, { debounce: Infinity });
     expect(() => a.setAdapter({})).toThrow(expect.objectContaining({ name: 'TypeError' }));
-    expect(() => new PubSubManager({ name: 'main' }, { adapter: 'redis' })).toThrow(expect.objectContaining({ code: 'E_ADAPTER_UNAVAILABLE' }));
+    expect(() => new PubSubManager({ name: 'main' }, { adapter: 'nats' })).toThrow(expect.objectContaining({ code: 'E_ADAPTER_UNAVAILABLE' }));
   });
 });
 

@@ -67,6 +67,17 @@ pub enum Error {
     /// The server refused a command.
     #[error("{0}")]
     Redis(String),
+    /// What waits for the server has reached its bound.
+    #[error("{server} does not take messages as fast as they come: the buffer of {limit} is full")]
+    BufferFull {
+        /// The server, secrets masked.
+        server: String,
+        /// The bound, in words.
+        limit: &'static str,
+    },
+    /// The server cannot do what was asked for.
+    #[error("{0}")]
+    Unsupported(String),
     /// A counter would pass the integers that JavaScript holds exactly.
     #[error("counter {0} would pass 2^53 - 1")]
     CounterRange(String),
@@ -100,6 +111,8 @@ impl Error {
             Self::Unavailable { .. } => "E_UNAVAILABLE",
             Self::CommandTimeout { .. } => "E_TIMEOUT",
             Self::Redis(_) => "E_REDIS",
+            Self::BufferFull { .. } => "E_BUFFER_FULL",
+            Self::Unsupported(_) => "E_UNSUPPORTED",
             Self::CounterRange(_) => "E_COUNTER_RANGE",
             Self::WorkerIdsExhausted { .. } => "E_WORKER_IDS_EXHAUSTED",
             Self::Internal(_) => "E_INTERNAL",

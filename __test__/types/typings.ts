@@ -2,8 +2,8 @@
 
 import {
   type AppOptions, type Cache, createApp, type IEventQueueAdapter, type ILockAdapter, install, type IPubSubAdapter,
-  LocalLockAdapter, LockAbortError, LockAcquireError, LockManager, MemoryPubSubAdapter, MortiseError, Plugin,
-  RedisConnection, type RedisHealth, type RedisOptions, redisStore, RedisStore, RedisWorkerIdAdapter,
+  LocalLockAdapter, LockAbortError, LockAcquireError, type LockHolder, LockManager, MemoryPubSubAdapter, MortiseError, Plugin, type PubSubGap,
+  RedisConnection, type RedisHealth, RedisLockAdapter, type RedisOptions, RedisPubSubAdapter, redisStore, RedisStore, RedisWorkerIdAdapter,
   serving, type TieredStore, tieredStore,
 } from 'mortise';
 
@@ -31,6 +31,12 @@ class Users extends Plugin {
 
   override async handleSyncMessage(message: User): Promise<void> {
     await this.cache.del(String(message.id));
+  }
+
+  override handleSyncGap({ reason, channel }: PubSubGap): void {
+    const known: 'trimmed' | 'replaced' | 'disconnected' = reason;
+    void this.app.pubSubManager.subscribe(channel, () => known, { onGap: (gap) => gap.reason });
+    void this.app.syncMessageManager.subscribe(channel, () => known, { leading: true, onGap: async (gap) => gap.channel });
   }
 
   async find(id: number): Promise<User> {
@@ -106,6 +112,11 @@ export async function onRedis(): Promise<void> {
   const state: 'connecting' | 'ready' | 'away' | 'closed' | undefined = health[0]?.state;
   const store: RedisStore = await redisStore({ url: 'redis://h', keyPrefix: 'p:' });
   const tiered: TieredStore = await tieredStore({ maxBytes: 1024 });
+  const adapter: IPubSubAdapter = new RedisPubSubAdapter({ url: 'redis://h', app: 'a', maxLength: 5, maxAge: 1000 });
+  createApp({ pubSubManager: { adapter: 'redis', url: options, delivery: 'volatile' }, syncMessageManager: { leading: true } });
+  createApp({ pubSubManager: { adapter } });
+  // @ts-expect-error there is no such delivery
+  createApp({ pubSubManager: { adapter: 'redis', delivery: 'carrier pigeon' } });
   const redis = new RedisConnection('redis://h');
   const text = await redis.command<string | null>('GET', 'k');
   redis.on('away', ({ reason }: RedisHealth) => reason);

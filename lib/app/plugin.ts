@@ -1,3 +1,4 @@
+import type { PubSubGap } from '../pub-sub';
 import type { TransactionLike } from '../sync-message';
 import { MortiseError } from '../errors';
 import type { Application } from './application';
@@ -41,6 +42,12 @@ export class Plugin {
 
   /** Called with each message that this plugin sent on another node. */
   handleSyncMessage?(message: any): void | Promise<void>;
+
+  /**
+   * Called when messages that this plugin sent on other nodes may have been missed (see {@link PubSubGap}):
+   * whatever they would have told must be looked up afresh, caches emptied. Only with {@link handleSyncMessage}.
+   */
+  handleSyncGap?(gap: PubSubGap): void | Promise<void>;
 
   /**
    * Sends a message to this plugin on the other nodes; within a transaction, after its commit.

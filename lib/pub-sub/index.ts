@@ -1,5 +1,7 @@
-export type { IPubSubAdapter, PubSubCallback } from './adapter';
+export type { AdapterSubscribeOptions, IPubSubAdapter, PubSubCallback } from './adapter';
+export type { GapReason, PubSubGap } from './gap';
 export {
-  type MessageCallback, PubSubManager, type PubSubManagerOptions, type PublishOptions, type SubscribeOptions,
+  type GapCallback, type MessageCallback, PubSubManager, type PubSubManagerOptions, type PublishOptions, type SubscribeOptions,
 } from './manager';
 export { MemoryPubSubAdapter } from './memory-adapter';
+export { type RedisDeliveryOptions, RedisPubSubAdapter, type RedisPubSubAdapterOptions } from './redis-adapter';

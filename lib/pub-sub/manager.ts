@@ -1,18 +1,22 @@
 import { randomUUID } from 'node:crypto';
 import type { Logger } from '../app/logger';
 import { invalid, MortiseError } from '../errors';
-import { Batch, type Handle, listenWeakly } from '../native';
+import { type Handle, listenWeakly } from '../native';
+import type { RedisOptions } from '../redis/options';
 import type { IPubSubAdapter, PubSubCallback } from './adapter';
 import { binding } from './binding';
-import { delivered, publishing } from './delivery';
+import { numberOf, type PubSubGap, reasonOf } from './gap';
 import { MemoryPubSubAdapter } from './memory-adapter';
+import { NativePubSubAdapter } from './native-adapter';
+import { Outgoing, unpublished, waitFor } from './outgoing';
+import { type RedisDeliveryOptions, RedisPubSubAdapter } from './redis-adapter';
 
-/** Options of {@link PubSubManager}. */
-export interface PubSubManagerOptions {
+/** Options of {@link PubSubManager}; those of delivery are for `'redis'`. */
+export interface PubSubManagerOptions extends RedisDeliveryOptions {
   /** What carries the messages. `createApp`'s default is `'memory'`; the class's own is none. */
   adapter?: 'memory' | 'redis' | false | IPubSubAdapter;
-  /** For adapters on a server. */
-  url?: unknown;
+  /** On Redis: the server, by its URL or by options. */
+  url?: string | RedisOptions;
   /** On memory: who hears each other; default one bus for the process. */
   bus?: string;
   /** Between the app's name and the channel. */
@@ -38,15 +42,26 @@ export interface SubscribeOptions {
   debounce?: number;
   /** With `debounce`: call for the first message at once; at the end only if others came. Default false. */
   leading?: boolean;
+  /**
+   * Called when messages may have been missed, in order with those around it. On `memory` and on adapters
+   * that cannot tell it never is. What it throws or rejects with is logged.
+   */
+  onGap?: GapCallback;
 }
 
 /** Called with each message; what it throws or rejects with is logged. */
 export type MessageCallback<T = any> = (message: T) => unknown;
 
+/** Called with each gap. */
+export type GapCallback = (gap: PubSubGap) => unknown;
+
 interface Subscription {
   id: number;
+  /** In full, and as it was subscribed. */
   channel: string;
+  name: string;
   callback: MessageCallback;
+  onGap: GapCallback | undefined;
 }
 
 interface Host {
@@ -71,17 +86,16 @@ export class PubSubManager {
   private readonly byChannel = new Map<string, Map<MessageCallback, Subscription>>();
   /** The channels heard through an adapter written in JavaScript. */
   private readonly heard = new Map<string, PubSubCallback>();
+  /** What {@link getFullChannel} gave last. */
+  private last: { channel: string; name: string | undefined; full: string } = { channel: '', name: undefined, full: '' };
   private open = false;
   private nextId = 0;
   private turn: Promise<unknown> = Promise.resolve();
-  private readonly batch = new Batch((...batch) => {
+  private readonly outgoing = new Outgoing((...part) => {
     const { adapter } = this;
-    // Closed in the same turn: what was published is dropped, as pub/sub does.
-    if (!(adapter instanceof MemoryPubSubAdapter) || !adapter.isConnected()) return;
-    publishing(() => {
-      binding.pubSubPublish(this.handle, adapter.member, delivered, ...batch);
-      return true;
-    });
+    if (!(adapter instanceof NativePubSubAdapter)) throw new MortiseError('E_CLOSED', 'the pub/sub adapter was replaced');
+    // Closed in the same turn, one in memory drops what was published, as pub/sub does.
+    binding.pubSubPublish(this.handle, adapter.member, ...part);
   });
 
   constructor(
@@ -94,6 +108,7 @@ export class PubSubManager {
     this.handlerManager = { uniqueMessageHandlers: { get size() { return binding.pubSubOpenWindows(handle); } } };
     const { adapter } = options;
     if (adapter === 'memory') this.setAdapter(new MemoryPubSubAdapter({ bus: options.bus }));
+    else if (adapter === 'redis') this.setAdapter(redisAdapter(app, options));
     else if (typeof adapter === 'string') throw unavailable(adapter);
     else if (adapter) this.setAdapter(adapter);
   }
@@ -105,7 +120,13 @@ export class PubSubManager {
 
   /** The name under which the adapter knows a channel: app, prefix and channel, joined by `.`. */
   getFullChannel(channel: string): string {
-    return [this.app.name, this.options.channelPrefix, checkChannel(channel)].filter(Boolean).join('.');
+    const { name } = this.app;
+    const { last } = this;
+    // Most publish on the same channel again and again.
+    if (channel !== '' && last.channel === channel && last.name === name) return last.full;
+    const full = [name, this.options.channelPrefix, checkChannel(channel)].filter(Boolean).join('.');
+    this.last = { channel, name, full };
+    return full;
   }
 
   /** Uses `adapter`; before `connect`. */
@@ -136,6 +157,7 @@ export class PubSubManager {
 
   /** Nothing is delivered from the call on; open debounce windows are cancelled. May be repeated. */
   close(): Promise<void> {
+    this.outgoing.flush();
     this.open = false;
     connected.delete(this);
     binding.pubSubCancelWindows(this.handle);
@@ -158,15 +180,23 @@ export class PubSubManager {
     if (typeof window !== 'number' || !(window >= 0)) {
       throw invalid(`the debounce of channel ${String(channel)} is a number of milliseconds: ${String(window)}`);
     }
+    const onGap = options?.onGap;
+    if (onGap !== undefined && typeof onGap !== 'function') throw invalid(`the onGap of channel ${String(channel)} is a function`);
     const full = this.getFullChannel(channel);
     this.forget(full, callback);
-    const subscription = { id: this.nextId++, channel: full, callback };
+    const subscription = { id: this.nextId++, channel: full, name: channel, callback, onGap };
     this.byId.set(subscription.id, subscription);
     const present = this.byChannel.get(full);
     if (present) present.set(callback, subscription);
     else this.byChannel.set(full, new Map([[callback, subscription]]));
     binding.pubSubSubscribe(this.handle, full, subscription.id, Math.min(window, 2 ** 41), options?.leading === true);
-    if (this.open) await this.inTurn(() => this.hear(full));
+    if (!this.open) return;
+    try {
+      await this.inTurn(() => this.hear(full));
+    } catch (error) {
+      if (this.byChannel.get(full)?.get(callback) === subscription) this.forget(full, callback);
+      throw error;
+    }
   }
 
   /** Ends a subscription, and its open debounce windows; nothing when there is none. */
@@ -178,7 +208,10 @@ export class PubSubManager {
       if (this.byChannel.has(full)) return;
       const heard = this.heard.get(full);
       this.heard.delete(full);
-      if (heard) await this.adapter?.unsubscribe(full, heard);
+      const { adapter } = this;
+      if (!heard || !adapter) return;
+      if (!(adapter instanceof NativePubSubAdapter)) await adapter.unsubscribe(full, heard);
+      else await waitFor((listener, sequence) => binding.busUnsubscribe(adapter.member, full, listener, sequence));
     });
   }
 
@@ -186,17 +219,23 @@ export class PubSubManager {
    * Publishes a message, which is anything that JSON can hold. Resolves when the adapter has it;
    * without a connection it warns in the log, and resolves too.
    *
-   * Rejects with `E_NOT_SERIALIZABLE` for what JSON cannot hold.
+   * Rejects with `E_NOT_SERIALIZABLE` for what JSON cannot hold, and with what the adapter rejects with;
+   * see {@link RedisPubSubAdapter}.
    */
   async publish(channel: string, message: any, options: PublishOptions = {}): Promise<void> {
     const full = this.getFullChannel(channel);
     const text = serialize(channel, message);
     const { skipSelf = this.skipSelf, onlySelf } = options ?? {};
     const { adapter } = this;
-    if (adapter instanceof MemoryPubSubAdapter) {
+    if (adapter instanceof NativePubSubAdapter) {
       if (!this.open || !adapter.isConnected()) return this.warnUnconnected(full);
-      this.batch.add([flagsOf(skipSelf, onlySelf, text === undefined)], full, text ?? '');
-      return;
+      const published = this.outgoing.add([flagsOf(skipSelf, onlySelf, text === undefined)], full, text ?? '');
+      if (adapter.takesAtOnce) return;
+      try {
+        return await published;
+      } catch (error) {
+        throw unpublished(error, channel);
+      }
     }
     if (!adapter || !(await this.isConnected())) return this.warnUnconnected(full);
     const { publisherId } = this;
@@ -219,22 +258,27 @@ export class PubSubManager {
 
   /** Sees to it that the adapter gives us the channel's texts, once. */
   private async hear(channel: string): Promise<void> {
-    if (this.heard.has(channel) || !this.adapter) return;
+    const { adapter, handle } = this;
+    if (this.heard.has(channel) || !adapter) return;
     const callback: PubSubCallback = (text) => {
       if (this.open) binding.pubSubReceive(this.handle, channel, text);
     };
     this.heard.set(channel, callback);
     try {
-      if (this.adapter instanceof MemoryPubSubAdapter) binding.pubSubHear(this.handle, this.adapter.member, channel);
-      else await this.adapter.subscribe(channel, callback);
+      if (adapter instanceof NativePubSubAdapter) {
+        await waitFor((listener, sequence) => binding.pubSubHear(handle, adapter.member, channel, listener, sequence));
+      } else {
+        await adapter.subscribe(channel, callback, { onGap: (gap) => this.open && binding.pubSubGap(handle, channel, numberOf(gap?.reason)) });
+      }
     } catch (error) {
       this.heard.delete(channel);
       throw error;
     }
   }
 
-  private static heard(self: PubSubManager, id: number, _: number, payload: unknown): void {
-    self.deliver(id, payload as string | undefined);
+  private static heard(self: PubSubManager, id: number, gap: number, payload: unknown): void {
+    if (gap === 0) self.deliver(id, payload as string | undefined);
+    else self.tell(id, gap);
   }
 
   private deliver(id: number, text: string | undefined): void {
@@ -242,14 +286,33 @@ export class PubSubManager {
     if (id < 0) return this.app.logger?.warn(`pub/sub: a text that is no message was dropped, ${text}`);
     const subscription = this.byId.get(id);
     if (!subscription) return;
-    const failed = (error: unknown): void =>
-      this.app.logger?.error(`the subscriber of pub/sub channel ${subscription.channel} failed`, error);
     try {
       const result = subscription.callback(text === undefined ? undefined : JSON.parse(text));
-      if (typeof (result as any)?.then === 'function') (result as PromiseLike<unknown>).then(undefined, failed);
+      if (typeof (result as any)?.then === 'function') this.watch(result as PromiseLike<unknown>, 'the subscriber', subscription);
     } catch (error) {
-      failed(error);
+      this.failed('the subscriber', subscription, error);
     }
+  }
+
+  private tell(id: number, gap: number): void {
+    const subscription = this.byId.get(id);
+    if (!this.open || !subscription?.onGap) return;
+    const { onGap, name } = subscription;
+    try {
+      const result = onGap({ reason: reasonOf(gap), channel: name });
+      if (typeof (result as any)?.then === 'function') this.watch(result as PromiseLike<unknown>, 'onGap', subscription);
+    } catch (error) {
+      this.failed('onGap', subscription, error);
+    }
+  }
+
+  private watch(result: PromiseLike<unknown>, what: string, subscription: Subscription): void {
+    result.then(undefined, (error) => this.failed(what, subscription, error));
+  }
+
+  /** What a callback throws or rejects with is logged, and harms nobody else. */
+  private failed(what: string, { channel }: Subscription, error: unknown): void {
+    this.app.logger?.error(`${what} of pub/sub channel ${channel} failed`, error);
   }
 
   private inTurn<T>(action: () => Promise<T>): Promise<T> {
@@ -274,6 +337,12 @@ function serialize(channel: string, message: unknown): string | undefined {
     const text = `the message for channel ${channel} cannot be written as JSON`;
     throw new MortiseError('E_NOT_SERIALIZABLE', text, { cause });
   }
+}
+
+function redisAdapter(app: Host, options: PubSubManagerOptions): RedisPubSubAdapter {
+  const { url, delivery, maxLength, maxAge } = options;
+  const server = typeof url === 'object' ? url : { url };
+  return new RedisPubSubAdapter({ ...server, app: app.name || 'main', delivery, maxLength, maxAge, logger: app.logger });
 }
 
 function unavailable(adapter: string): MortiseError {

@@ -1,11 +1,21 @@
 import type { Logger } from '../app/logger';
 import { invalid, MortiseError } from '../errors';
-import type { MessageCallback, PubSubManager, PublishOptions } from '../pub-sub';
+import type { GapCallback, MessageCallback, PubSubGap, PubSubManager, PublishOptions } from '../pub-sub';
 
 /** Options of {@link SyncMessageManager}. */
 export interface SyncMessageManagerOptions {
   /** Milliseconds: equal messages within this time become one call. Default 1000. */
   debounce?: number;
+  /** Call for the first message at once, and at the end of the debounce time only if others came. Default false. */
+  leading?: boolean;
+}
+
+/** Options of {@link SyncMessageManager.subscribe}. */
+export interface SyncSubscribeOptions {
+  /** Called when messages may have been missed. */
+  onGap?: GapCallback;
+  /** Default: that of the manager. */
+  leading?: boolean;
 }
 
 /** What a transaction must offer; Sequelize's does. */
@@ -35,6 +45,7 @@ interface Host {
 interface SyncPlugin {
   name?: string;
   handleSyncMessage?(message: any): unknown;
+  handleSyncGap?(gap: PubSubGap): unknown;
 }
 
 const DEFAULT_DEBOUNCE = 1000;
@@ -47,12 +58,14 @@ const TRANSACTION_TIMEOUT = 50_000;
  */
 export class SyncMessageManager {
   private readonly debounce: number;
+  private readonly leading: boolean;
 
   constructor(
     private readonly app: Host,
     options: SyncMessageManagerOptions = {},
   ) {
     this.debounce = options.debounce ?? DEFAULT_DEBOUNCE;
+    this.leading = options.leading ?? false;
     const listener = (plugin: SyncPlugin): Promise<void> => this.subscribePlugin(plugin);
     app.on('beforeLoadPlugin', Object.assign(listener, { _reinitializable: true }));
   }
@@ -74,8 +87,13 @@ export class SyncMessageManager {
   }
 
   /** Calls `callback` with each message on the channel; equal ones within the debounce time once. */
-  async subscribe(channel: string, callback: MessageCallback): Promise<void> {
-    await this.app.pubSubManager.subscribe(this.channel(channel), callback, { debounce: this.debounce });
+  async subscribe(channel: string, callback: MessageCallback, options: SyncSubscribeOptions = {}): Promise<void> {
+    const { onGap, leading = this.leading } = options ?? {};
+    // As it was subscribed here, and not with what comes before it on pub/sub.
+    const told = onGap && ((gap: PubSubGap) => onGap({ ...gap, channel }));
+    await this.app.pubSubManager.subscribe(this.channel(channel), callback, {
+      debounce: this.debounce, ...(leading ? { leading } : {}), ...(told ? { onGap: told } : {}),
+    });
   }
 
   /** Ends a subscription. */
@@ -90,10 +108,14 @@ export class SyncMessageManager {
 
   private async subscribePlugin(plugin: SyncPlugin): Promise<void> {
     if (!plugin.name || typeof plugin.handleSyncMessage !== 'function') return;
-    await this.subscribe(plugin.name, async (message) => {
-      if (this.app.stopped || this.app.db?.closed?.()) return;
-      await plugin.handleSyncMessage?.(message);
-    });
+    const closed = (): boolean => Boolean(this.app.stopped || this.app.db?.closed?.());
+    const callback = async (message: any): Promise<void> => {
+      if (!closed()) await plugin.handleSyncMessage?.(message);
+    };
+    const onGap = async (gap: PubSubGap): Promise<void> => {
+      if (!closed()) await plugin.handleSyncGap?.(gap);
+    };
+    await this.subscribe(plugin.name, callback, { onGap });
   }
 }
 

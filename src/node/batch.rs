@@ -84,6 +84,14 @@ impl Commands {
         self.count
     }
 
+    /// The length of all strings, in UTF-16 units or, when all is ASCII, in bytes.
+    pub fn units(&self) -> usize {
+        match &self.text {
+            Text::Ascii(bytes) => bytes.len(),
+            Text::Utf16(units) => units.len(),
+        }
+    }
+
     /// The sequence numbers of commands that consist of one, the count of their words, and the words;
     /// and whether the batch is whole. Nothing is consumed.
     pub fn sequences(&self) -> Result<Vec<f64>> {
@@ -96,11 +104,7 @@ impl Commands {
             units += lengths.iter().sum::<f64>();
             at += 2 + words;
         }
-        let present = match &self.text {
-            Text::Ascii(bytes) => bytes.len(),
-            Text::Utf16(units) => units.len(),
-        };
-        if units as usize == present { Ok(sequences) } else { Err(short()) }
+        if units as usize == self.units() { Ok(sequences) } else { Err(short()) }
     }
 
     /// The lengths of the next strings, without consuming them.

@@ -1,17 +1,28 @@
-//! Pub/sub's functions: a manager's subscriptions, and the memory bus.
+//! Pub/sub's functions: a manager's subscriptions, and the adapters of ours. Between the two texts go
+//! from Rust to Rust.
 
 use super::{
     RUNTIME,
+    batch::Commands,
     call::{Call, Entry, Reply, functions},
     mailbox::{Event, Mailbox, Payload},
 };
-use crate::pub_sub::{
-    Debounce, PubSub, Sink,
-    adapter::{PubSubAdapter, Receiver},
-    frame,
-    memory::MemoryPubSub,
+use crate::{
+    error::Result,
+    pub_sub::{
+        Debounce, PubSub, Sink,
+        adapter::{Completion, Gap, Incoming, PubSubAdapter, Receiver, Text, Texts},
+        memory::MemoryPubSub,
+        redis::{Delivery, RedisPubSub},
+    },
+    redis::Config,
 };
-use std::sync::Arc;
+use std::{
+    future::Future,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 /// What JavaScript can call, by name.
 pub fn functions() -> Vec<(&'static str, Entry)> {
@@ -20,16 +31,18 @@ pub fn functions() -> Vec<(&'static str, Entry)> {
         "pubSubSubscribe" => subscribe,
         "pubSubUnsubscribe" => unsubscribe,
         "pubSubReceive" => receive,
+        "pubSubGap" => gap,
         "pubSubOpenWindows" => open_windows,
         "pubSubCancelWindows" => cancel_windows,
         "pubSubHear" => hear,
         "pubSubPublish" => publish,
-        "memoryBusJoin" => join,
-        "memoryBusConnect" => connect,
-        "memoryBusClose" => close,
-        "memoryBusSubscribe" => subscribe_bus,
-        "memoryBusUnsubscribe" => unsubscribe_bus,
-        "memoryBusPublish" => publish_bus,
+        "memoryBusJoin" => join_memory,
+        "redisBusJoin" => join_redis,
+        "busConnect" => connect,
+        "busClose" => close,
+        "busSubscribe" => subscribe_bus,
+        "busUnsubscribe" => unsubscribe_bus,
+        "busPublish" => publish_bus,
     ]
 }
 
@@ -48,10 +61,32 @@ impl ToJavaScript {
     }
 }
 
+/// The value of an event that tells of a gap; `lib/pub-sub/gap.ts` has the same numbers.
+fn number(gap: Gap) -> f64 {
+    match gap {
+        Gap::Trimmed => 1.0,
+        Gap::Replaced => 2.0,
+        Gap::Disconnected => 3.0,
+    }
+}
+
+fn gap_of(number: u32) -> Gap {
+    match number {
+        1 => Gap::Trimmed,
+        2 => Gap::Replaced,
+        _ => Gap::Disconnected,
+    }
+}
+
 impl Sink for ToJavaScript {
     fn deliver(&self, subscription: u32, message: Option<&str>) {
         let payload = message.map_or(Payload::None, |text| Payload::Text(text.to_owned()));
         self.post(f64::from(subscription), payload);
+    }
+
+    fn gap(&self, subscription: u32, gap: Gap) {
+        let (listener, subject) = (self.listener, f64::from(subscription));
+        self.mailbox.post(Event { listener, subject, value: number(gap), payload: Payload::None });
     }
 
     fn malformed(&self, channel: &str, reason: &str) {
@@ -65,7 +100,34 @@ fn to_javascript(call: &Call, argument: usize) -> crate::Result<ToJavaScript> {
 }
 
 type Manager = Arc<PubSub>;
-type Member = Arc<MemoryPubSub>;
+type Member = Arc<dyn PubSubAdapter>;
+
+/// Told once of the outcome of something that JavaScript waits for; the subject is its number.
+fn answer(call: &Call, argument: usize) -> Result<Completion> {
+    let (waiting, sequence) = (to_javascript(call, argument)?, call.f64(argument + 1)?);
+    Ok(Box::new(move |result| {
+        waiting.post(sequence, result.map_or_else(Payload::Error, |()| Payload::None));
+    }))
+}
+
+/// Runs `future`; true when it is done at once, else `done` is told.
+fn run(
+    call: &Call,
+    future: impl Future<Output = Result<()>> + Send + 'static,
+    done: Completion,
+) -> Reply {
+    let mut future = Box::pin(future);
+    let _runtime = RUNTIME.enter();
+    // What is only a matter of memory takes effect before the call returns. What is not is polled
+    // again by its task, which sets a waker of its own.
+    let first = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    if let Poll::Ready(result) = first {
+        result?;
+        return call.boolean(true);
+    }
+    RUNTIME.spawn(async move { done(future.await) });
+    call.boolean(false)
+}
 
 /// `pubSubNew(publisherId, listener): Handle`
 fn new(call: &Call) -> Reply {
@@ -92,6 +154,13 @@ fn receive(call: &Call) -> Reply {
     call.undefined()
 }
 
+/// `pubSubGap(manager, channel, gap)`: an adapter written in JavaScript may have missed texts.
+fn gap(call: &Call) -> Reply {
+    let incoming = Incoming::Gap(gap_of(call.u32(2)?));
+    call.handle::<Manager>(0)?.hear(&call.text(1)?, incoming);
+    call.undefined()
+}
+
 /// `pubSubOpenWindows(manager): number`
 fn open_windows(call: &Call) -> Reply {
     let open = call.handle::<Manager>(0)?.open_windows();
@@ -104,39 +173,54 @@ fn cancel_windows(call: &Call) -> Reply {
     call.undefined()
 }
 
-/// `pubSubHear(manager, member, channel)`: the manager hears a channel of the bus, without a way
-/// through JavaScript.
+/// `pubSubHear(manager, member, channel, listener, sequence): boolean`: the manager hears a channel of
+/// the adapter, without a way through JavaScript.
 fn hear(call: &Call) -> Reply {
     let manager = Arc::downgrade(call.handle::<Manager>(0)?);
-    let receiver: Receiver = Arc::new(move |channel, text| {
+    let receiver: Receiver = Arc::new(move |channel, incoming| {
         if let Some(manager) = manager.upgrade() {
-            manager.receive(channel, text);
+            manager.hear(channel, incoming);
         }
     });
-    call.handle::<Member>(1)?.subscribe_now(&call.text(2)?, receiver);
+    let (member, channel) = (Arc::clone(call.handle::<Member>(1)?), call.text(2)?);
+    run(call, async move { member.subscribe(&channel, receiver).await }, answer(call, 3)?)
+}
+
+/// `pubSubPublish(manager, member, listener, sequence, commands, text, numbers, filled, units)`: messages
+/// of one turn. For each command its flags, and the lengths of its channel and of its message in `text`.
+/// Posts to the listener, once, when they are published.
+fn publish(call: &Call) -> Reply {
+    let (manager, member) = (Arc::clone(call.handle::<Manager>(0)?), call.handle::<Member>(1)?);
+    let envelope = manager.publisher_id().len() + 64;
+    let texts = texts(call, 4, envelope, move |commands| framed(&manager, commands))?;
+    member.submit(texts, answer(call, 2)?);
     call.undefined()
 }
 
-/// `pubSubPublish(manager, member, listener, commands, text, numbers)`: the messages of one turn.
-/// For each command its flags, and the lengths of its channel and of its message in `text`. Posts
-/// to the listener, once, when they are delivered.
-fn publish(call: &Call) -> Reply {
-    let (manager, member) = (call.handle::<Manager>(0)?, call.handle::<Member>(1)?);
-    let delivered = to_javascript(call, 2)?;
-    let mut commands = call.batch(3)?;
-    for _ in 0..commands.count() {
-        let flags = commands.number()?;
-        let (channel, message) = (commands.string()?, commands.string()?);
-        let flag = |bit: u32| match flags >> bit & 3 {
-            0 => None,
-            value => Some(value == 1),
-        };
-        let message = (flags & UNDEFINED == 0).then_some(message.as_str());
-        let text = frame(manager.publisher_id(), flag(0), flag(2), message);
-        member.publish_now(&channel, text.into())?;
-    }
-    member.when_delivered(move || delivered.post(0.0, Payload::None))?;
-    call.undefined()
+fn framed(manager: &PubSub, commands: &mut Commands) -> Result<Text> {
+    let flags = commands.number()?;
+    let (channel, message) = (commands.string()?, commands.string()?);
+    let flag = |bit: u32| match flags >> bit & 3 {
+        0 => None,
+        value => Some(value == 1),
+    };
+    let message = (flags & UNDEFINED == 0).then_some(message.as_str());
+    Ok(Text { channel, text: manager.frame(flag(0), flag(2), message) })
+}
+
+/// The texts of a batch, each cut from it by `cut`; `more` is what each has beside its strings.
+fn texts(
+    call: &Call,
+    argument: usize,
+    more: usize,
+    cut: impl Fn(&mut Commands) -> Result<Text> + Send + 'static,
+) -> Result<Texts> {
+    let mut commands = call.batch(argument)?;
+    let count = commands.count();
+    let bytes = commands.units() + count * more;
+    // No batch is too short: `Batch` has counted.
+    let make = move || (0..count).filter_map(|_| cut(&mut commands).ok()).collect();
+    Ok(Texts { count, bytes, make: Box::new(make) })
 }
 
 /// Set in a command's flags when its message is `undefined`. Below it `skipSelf` and `onlySelf`
@@ -144,46 +228,65 @@ fn publish(call: &Call) -> Reply {
 const UNDEFINED: u32 = 16;
 
 /// `memoryBusJoin(bus): Handle`
-fn join(call: &Call) -> Reply {
+fn join_memory(call: &Call) -> Reply {
     call.new_handle::<Member>(Arc::new(MemoryPubSub::new(&call.text(0)?, RUNTIME.handle())))
 }
 
-/// `memoryBusConnect(member)`
+/// `redisBusJoin(options: string, app, volatile: boolean, maxLength, maxAge, listener): Handle`; each gap
+/// is posted to the listener, its number as the value.
+fn join_redis(call: &Call) -> Reply {
+    let config = Config::from_json(&call.text(0)?)?;
+    let delivery = if call.bool(2)? {
+        Delivery::Volatile
+    } else {
+        let (max_length, max_age) = (milliseconds(call.f64(3)?), milliseconds(call.f64(4)?));
+        Delivery::Log { max_length, max_age: Duration::from_millis(max_age) }
+    };
+    let told = to_javascript(call, 5)?;
+    let on_gap = move |gap| told.gap(0, gap);
+    let member = RedisPubSub::new(config, &call.text(1)?, delivery, on_gap, RUNTIME.handle());
+    call.new_handle::<Member>(Arc::new(member))
+}
+
+/// `busConnect(member, listener, sequence): boolean`
 fn connect(call: &Call) -> Reply {
-    call.handle::<Member>(0)?.connect_now();
-    call.undefined()
+    let member = Arc::clone(call.handle::<Member>(0)?);
+    run(call, async move { member.connect().await }, answer(call, 1)?)
 }
 
-/// `memoryBusClose(member)`
+/// `busClose(member, listener, sequence): boolean`
 fn close(call: &Call) -> Reply {
-    call.handle::<Member>(0)?.close_now();
-    call.undefined()
+    let member = Arc::clone(call.handle::<Member>(0)?);
+    run(call, async move { member.close().await }, answer(call, 1)?)
 }
 
-/// `memoryBusSubscribe(member, channel, listener, id)`: posts each text, with `id` as subject.
+/// `busSubscribe(member, channel, hearing, id, listener, sequence): boolean`: posts each text to the
+/// listener `hearing`, with `id` as subject, and each gap as value.
 fn subscribe_bus(call: &Call) -> Reply {
     let (sink, id) = (to_javascript(call, 2)?, call.u32(3)?);
-    let receiver: Receiver = Arc::new(move |_, text| sink.deliver(id, Some(text)));
-    call.handle::<Member>(0)?.subscribe_now(&call.text(1)?, receiver);
-    call.undefined()
+    let receiver: Receiver = Arc::new(move |_, incoming| match incoming {
+        Incoming::Text(text) => sink.deliver(id, Some(text)),
+        Incoming::Gap(gap) => sink.gap(id, gap),
+    });
+    let (member, channel) = (Arc::clone(call.handle::<Member>(0)?), call.text(1)?);
+    run(call, async move { member.subscribe(&channel, receiver).await }, answer(call, 4)?)
 }
 
-/// `memoryBusUnsubscribe(member, channel)`
+/// `busUnsubscribe(member, channel, listener, sequence): boolean`
 fn unsubscribe_bus(call: &Call) -> Reply {
-    call.handle::<Member>(0)?.unsubscribe_now(&call.text(1)?);
-    call.undefined()
+    let (member, channel) = (Arc::clone(call.handle::<Member>(0)?), call.text(1)?);
+    run(call, async move { member.unsubscribe(&channel).await }, answer(call, 2)?)
 }
 
-/// `memoryBusPublish(member, listener, channel, text): boolean`: false when it is not connected;
-/// else posts to the listener when the text is delivered.
+/// `busPublish(member, listener, sequence, commands, text, numbers, filled, units)`: as `pubSubPublish`,
+/// for texts; a command is the lengths of its channel and of its text.
 fn publish_bus(call: &Call) -> Reply {
-    let (member, delivered) = (call.handle::<Member>(0)?, to_javascript(call, 1)?);
-    let connected = member.is_connected();
-    if connected {
-        member.publish_now(&call.text(2)?, call.text(3)?.into())?;
-        member.when_delivered(move || delivered.post(0.0, Payload::None))?;
-    }
-    call.boolean(connected)
+    let cut = |commands: &mut Commands| {
+        Ok(Text { channel: commands.string()?, text: commands.string()? })
+    };
+    let texts = texts(call, 3, 0, cut)?;
+    call.handle::<Member>(0)?.submit(texts, answer(call, 1)?);
+    call.undefined()
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates as wanted")]

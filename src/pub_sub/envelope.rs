@@ -8,8 +8,9 @@ use serde_json::value::RawValue;
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Envelope<'a> {
-    #[serde(default)]
-    publisher_id: Option<String>,
+    /// As JSON, so that it is compared without being read.
+    #[serde(default, borrow, deserialize_with = "present")]
+    publisher_id: Option<&'a RawValue>,
     #[serde(default)]
     skip_self: Option<bool>,
     #[serde(default)]
@@ -35,14 +36,33 @@ impl<'a> Envelope<'a> {
         serde_json::from_str(text)
     }
 
-    /// Whether the manager of that id is to hear it: `onlySelf` wins over `skipSelf`.
-    pub fn is_for(&self, publisher_id: &str) -> bool {
-        let own = self.publisher_id.as_deref() == Some(publisher_id);
+    /// Whether that manager is to hear it: `onlySelf` wins over `skipSelf`.
+    pub fn is_for(&self, publisher: &Publisher) -> bool {
+        let own = self.publisher_id.is_some_and(|id| publisher.is(id.get()));
         if self.only_self == Some(true) { own } else { !own || self.skip_self != Some(true) }
     }
 
     pub fn message(&self) -> Option<&'a str> {
         self.message.map(RawValue::get)
+    }
+}
+
+/// A manager's id, and the same as JSON.
+pub struct Publisher {
+    pub id: String,
+    json: String,
+}
+
+impl Publisher {
+    pub fn new(id: String) -> Self {
+        Self { json: serde_json::Value::from(id.as_str()).to_string(), id }
+    }
+
+    fn is(&self, json: &str) -> bool {
+        // What has escapes may be written in several ways.
+        json == self.json
+            || json.contains('\\')
+                && serde_json::from_str::<String>(json).is_ok_and(|id| id == self.id)
     }
 }
 
@@ -53,25 +73,41 @@ pub fn frame(
     only_self: Option<bool>,
     message: Option<&str>,
 ) -> String {
-    let mut text = String::with_capacity(80 + message.map_or(0, str::len));
-    text.push_str(r#"{"publisherId":"#);
-    text.push_str(&serde_json::Value::from(publisher_id).to_string());
-    for (name, flag) in [("skipSelf", skip_self), ("onlySelf", only_self)] {
-        if let Some(flag) = flag {
-            text.extend([",\"", name, "\":", if flag { "true" } else { "false" }]);
+    Publisher::new(publisher_id.to_owned()).frame(skip_self, only_self, message)
+}
+
+impl Publisher {
+    /// As [`frame`].
+    pub fn frame(
+        &self,
+        skip_self: Option<bool>,
+        only_self: Option<bool>,
+        message: Option<&str>,
+    ) -> String {
+        let mut text = String::with_capacity(80 + message.map_or(0, str::len));
+        text.push_str(r#"{"publisherId":"#);
+        text.push_str(&self.json);
+        for (name, flag) in [("skipSelf", skip_self), ("onlySelf", only_self)] {
+            if let Some(flag) = flag {
+                text.extend([",\"", name, "\":", if flag { "true" } else { "false" }]);
+            }
         }
+        if let Some(message) = message {
+            text.push_str(r#","message":"#);
+            text.push_str(message);
+        }
+        text.push('}');
+        text
     }
-    if let Some(message) = message {
-        text.push_str(r#","message":"#);
-        text.push_str(message);
-    }
-    text.push('}');
-    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn publisher(id: &str) -> Publisher {
+        Publisher::new(id.into())
+    }
 
     #[test]
     fn a_framed_message_is_read_back() {
@@ -79,16 +115,18 @@ mod tests {
         assert_eq!(text, r#"{"publisherId":"a\"b","skipSelf":true,"message":{"x":[1,"y"]}}"#);
         let envelope = Envelope::parse(&text).expect("valid");
         assert_eq!(envelope.message(), Some(r#"{"x":[1,"y"]}"#));
-        assert!(envelope.is_for("other"));
-        assert!(!envelope.is_for("a\"b"));
+        assert!(envelope.is_for(&publisher("other")));
+        assert!(!envelope.is_for(&publisher("a\"b")));
+        let envelope = Envelope::parse(r#"{"publisherId":"\u0061\u0022b","skipSelf":true}"#);
+        assert!(!envelope.expect("valid").is_for(&publisher("a\"b")));
     }
 
     #[test]
     fn only_self_wins_over_skip_self() {
         let text = frame("a", Some(true), Some(true), None);
         let envelope = Envelope::parse(&text).expect("valid");
-        assert!(envelope.is_for("a"));
-        assert!(!envelope.is_for("b"));
+        assert!(envelope.is_for(&publisher("a")));
+        assert!(!envelope.is_for(&publisher("b")));
         assert_eq!(envelope.message(), None);
     }
 
@@ -97,8 +135,8 @@ mod tests {
         let text = r#" {"message" : null, "more": {}, "skipSelf": null, "publisherId": "p"} "#;
         let envelope = Envelope::parse(text).expect("valid");
         assert_eq!(envelope.message(), Some("null"));
-        assert!(envelope.is_for("p"));
-        assert!(Envelope::parse("{}").expect("valid").is_for("p"));
+        assert!(envelope.is_for(&publisher("p")));
+        assert!(Envelope::parse("{}").expect("valid").is_for(&publisher("p")));
         assert!(Envelope::parse("[]").is_err());
         assert!(Envelope::parse("no").is_err());
     }

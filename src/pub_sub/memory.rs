@@ -1,7 +1,7 @@
 //! Pub/sub within the process: buses by name, shared by all apps and worker threads. Texts are
 //! handed over through a queue and delivered by a background task, in order.
 
-use super::adapter::{PubSubAdapter, Receiver};
+use super::adapter::{Completion, Incoming, PubSubAdapter, Receiver, Text, Texts};
 use crate::error::{Error, Result};
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -26,10 +26,7 @@ struct Bus {
 type Channels = Arc<Mutex<HashMap<String, Receiver>>>;
 
 enum Queued {
-    Text {
-        channel: Box<str>,
-        text: Arc<str>,
-    },
+    Text(Text),
     /// Called when all that was queued before is delivered.
     Mark(Box<dyn FnOnce() + Send>),
 }
@@ -53,8 +50,8 @@ impl Bus {
 /// Ends when the bus is gone, for with it goes the sender of the queue.
 async fn deliver(bus: Weak<Bus>, mut queued: mpsc::UnboundedReceiver<Queued>) {
     while let Some(next) = queued.recv().await {
-        let (channel, text) = match next {
-            Queued::Text { channel, text } => (channel, text),
+        let Text { channel, text } = match next {
+            Queued::Text(text) => text,
             Queued::Mark(reached) => {
                 reached();
                 continue;
@@ -64,9 +61,9 @@ async fn deliver(bus: Weak<Bus>, mut queued: mpsc::UnboundedReceiver<Queued>) {
         // Receivers are called without a lock: they may subscribe and unsubscribe.
         let members: Vec<Channels> = bus.members.lock().values().cloned().collect();
         for member in members {
-            let receiver = member.lock().get(&*channel).cloned();
+            let receiver = member.lock().get(&channel).cloned();
             if let Some(receiver) = receiver {
-                receiver(&channel, &text);
+                receiver(&channel, Incoming::Text(&text));
             }
         }
     }
@@ -92,22 +89,11 @@ impl MemoryPubSub {
         }
     }
 
-    /// As [`PubSubAdapter::publish`], at once.
-    ///
-    /// # Errors
-    /// [`Error::Closed`] when the adapter is not connected.
-    pub fn publish_now(&self, channel: &str, text: Arc<str>) -> Result<()> {
-        if !self.is_connected() {
-            return Err(Error::Closed("the pub/sub adapter"));
-        }
-        self.send(Queued::Text { channel: channel.into(), text })
-    }
-
     /// Calls `reached` when all that was published on the bus before has been delivered.
     ///
     /// # Errors
     /// [`Error::Closed`] when the runtime of the bus has ended.
-    pub fn when_delivered(&self, reached: impl FnOnce() + Send + 'static) -> Result<()> {
+    fn when_delivered(&self, reached: impl FnOnce() + Send + 'static) -> Result<()> {
         self.send(Queued::Mark(Box::new(reached)))
     }
 
@@ -115,24 +101,7 @@ impl MemoryPubSub {
         self.bus.queue.send(queued).map_err(|_| Error::Closed("the pub/sub bus"))
     }
 
-    /// As [`PubSubAdapter::subscribe`], at once.
-    pub fn subscribe_now(&self, channel: &str, receiver: Receiver) {
-        self.channels.lock().insert(channel.to_owned(), receiver);
-    }
-
-    /// As [`PubSubAdapter::unsubscribe`], at once.
-    pub fn unsubscribe_now(&self, channel: &str) {
-        self.channels.lock().remove(channel);
-    }
-
-    /// As [`PubSubAdapter::connect`], at once.
-    pub fn connect_now(&self) {
-        self.connected.store(true, Ordering::Release);
-        self.bus.members.lock().insert(self.id, Arc::clone(&self.channels));
-    }
-
-    /// As [`PubSubAdapter::close`], at once.
-    pub fn close_now(&self) {
+    fn close_now(&self) {
         self.connected.store(false, Ordering::Release);
         self.bus.members.lock().remove(&self.id);
     }
@@ -151,7 +120,8 @@ impl PubSubAdapter for MemoryPubSub {
     }
 
     async fn connect(&self) -> Result<()> {
-        self.connect_now();
+        self.connected.store(true, Ordering::Release);
+        self.bus.members.lock().insert(self.id, Arc::clone(&self.channels));
         Ok(())
     }
 
@@ -161,16 +131,26 @@ impl PubSubAdapter for MemoryPubSub {
     }
 
     async fn subscribe(&self, channel: &str, receiver: Receiver) -> Result<()> {
-        self.subscribe_now(channel, receiver);
+        self.channels.lock().insert(channel.to_owned(), receiver);
         Ok(())
     }
 
     async fn unsubscribe(&self, channel: &str) -> Result<()> {
-        self.unsubscribe_now(channel);
+        self.channels.lock().remove(channel);
         Ok(())
     }
 
-    async fn publish(&self, channel: &str, text: Arc<str>) -> Result<()> {
-        self.publish_now(channel, text)
+    /// Takes effect at once; completed when the texts are delivered.
+    fn submit(&self, texts: Texts, completion: Completion) {
+        if !self.is_connected() {
+            return completion(Err(Error::Closed("the pub/sub adapter")));
+        }
+        for text in (texts.make)() {
+            if let Err(error) = self.send(Queued::Text(text)) {
+                return completion(Err(error));
+            }
+        }
+        // A bus whose runtime has ended drops the mark; nobody is there to be told then.
+        _ = self.when_delivered(move || completion(Ok(())));
     }
 }

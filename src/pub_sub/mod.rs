@@ -9,10 +9,15 @@ pub mod adapter;
 mod debounce;
 mod envelope;
 pub mod memory;
+pub mod redis;
 
 use crate::{
     alarm::{Alarm, Alarmed},
-    pub_sub::{debounce::Windows, envelope::Envelope},
+    pub_sub::{
+        adapter::{Gap, Incoming},
+        debounce::Windows,
+        envelope::{Envelope, Publisher},
+    },
 };
 use parking_lot::Mutex;
 use std::{collections::HashMap, sync::Arc};
@@ -23,6 +28,8 @@ pub use envelope::frame;
 pub trait Sink: Send + Sync + 'static {
     /// A message for a subscription, as JSON text; `None` for one that was `undefined`.
     fn deliver(&self, subscription: u32, message: Option<&str>);
+    /// Messages for a subscription may have been missed.
+    fn gap(&self, subscription: u32, gap: Gap);
     /// A text came that is no message of a manager's; it is dropped.
     fn malformed(&self, channel: &str, reason: &str);
 }
@@ -38,7 +45,7 @@ pub struct Debounce {
 
 /// The subscriptions of one manager.
 pub struct PubSub {
-    publisher_id: String,
+    publisher: Publisher,
     state: Mutex<State>,
     sink: Box<dyn Sink>,
     alarm: Alarm,
@@ -63,14 +70,29 @@ impl PubSub {
         runtime: &tokio::runtime::Handle,
     ) -> Arc<Self> {
         let (state, sink) = (Mutex::default(), Box::new(sink));
-        let manager = Arc::new(Self { publisher_id, state, sink, alarm: Alarm::new() });
+        let manager = Arc::new(Self {
+            publisher: Publisher::new(publisher_id),
+            state,
+            sink,
+            alarm: Alarm::new(),
+        });
         manager.alarm.start(runtime, Arc::downgrade(&manager));
         manager
     }
 
     /// The name under which this manager publishes.
     pub fn publisher_id(&self) -> &str {
-        &self.publisher_id
+        &self.publisher.id
+    }
+
+    /// The text of a message of this manager, as [`frame`] makes it.
+    pub fn frame(
+        &self,
+        skip_self: Option<bool>,
+        only_self: Option<bool>,
+        message: Option<&str>,
+    ) -> String {
+        self.publisher.frame(skip_self, only_self, message)
     }
 
     /// Adds a subscription, after those that the channel has. `id` must not be in use.
@@ -101,6 +123,22 @@ impl PubSub {
         self.state.lock().windows.len()
     }
 
+    /// Takes what came on a channel.
+    pub fn hear(&self, channel: &str, incoming: Incoming<'_>) {
+        match incoming {
+            Incoming::Text(text) => self.receive(channel, text),
+            Incoming::Gap(gap) => self.tell(channel, gap),
+        }
+    }
+
+    /// Tells all who subscribed the channel of a gap. Their windows stay open: what came, came.
+    fn tell(&self, channel: &str, gap: Gap) {
+        let state = self.state.lock();
+        for Subscription { id, .. } in state.channels.get(channel).into_iter().flatten() {
+            self.sink.gap(*id, gap);
+        }
+    }
+
     /// Takes a text that came on a channel, and delivers what is due at once.
     pub fn receive(&self, channel: &str, text: &str) {
         let mut state = self.state.lock();
@@ -110,7 +148,7 @@ impl PubSub {
             Ok(envelope) => envelope,
             Err(error) => return self.sink.malformed(channel, &error.to_string()),
         };
-        if !envelope.is_for(&self.publisher_id) {
+        if !envelope.is_for(&self.publisher) {
             return;
         }
         let message = envelope.message();

@@ -11,6 +11,8 @@ pub struct Command {
     cmd: Cmd,
     words: usize,
     key_at: usize,
+    /// The key follows the word `STREAMS`, wherever that is.
+    reads_streams: bool,
     slot: Option<u16>,
 }
 
@@ -35,14 +37,25 @@ impl Command {
 
     /// A command without words yet, with room for so many words of so many bytes.
     pub fn with_capacity(words: usize, bytes: usize) -> Self {
-        Self { cmd: Cmd::with_capacity(words, bytes), words: 0, key_at: usize::MAX, slot: None }
+        Self {
+            cmd: Cmd::with_capacity(words, bytes),
+            words: 0,
+            key_at: usize::MAX,
+            reads_streams: false,
+            slot: None,
+        }
     }
 
     /// Adds a word.
     pub fn push(&mut self, word: &[u8]) {
         if self.words == 0 {
             self.key_at = key_position(word);
-        } else if self.words == self.key_at {
+            self.reads_streams = is_one_of(word, &["XREAD", "XREADGROUP"]);
+        } else if self.reads_streams && word.eq_ignore_ascii_case(b"STREAMS") {
+            self.key_at = self.words + 1;
+            self.reads_streams = false;
+        }
+        if self.words == self.key_at {
             self.slot = Some(slot_of(word));
         }
         self.cmd.arg(word);
@@ -60,12 +73,14 @@ impl Command {
     }
 }
 
+fn is_one_of(name: &[u8], names: &[&str]) -> bool {
+    names.iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
+}
+
 fn key_position(name: &[u8]) -> usize {
-    let is_one_of =
-        |names: &[&str]| names.iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()));
-    if is_one_of(&KEYLESS) {
+    if is_one_of(name, &KEYLESS) || is_one_of(name, &["XREAD", "XREADGROUP"]) {
         usize::MAX
-    } else if is_one_of(&SCRIPTS) {
+    } else if is_one_of(name, &SCRIPTS) {
         3
     } else {
         1
@@ -95,6 +110,8 @@ mod tests {
         assert_eq!(slot_of(b"{}foo"), crc16::State::<crc16::XMODEM>::calculate(b"{}foo") % SLOTS);
         assert_eq!(Command::new(["get", "foo"]).slot(), Some(12182));
         assert_eq!(Command::new(["EVALSHA", "0", "1", "foo", "x"]).slot(), Some(12182));
+        let read = ["XREAD", "COUNT", "1", "STREAMS", "foo", "0-0"];
+        assert_eq!(Command::new(read).slot(), Some(12182));
         assert_eq!(Command::new(["ping"]).slot(), None);
     }
 }

@@ -2,6 +2,7 @@
 
 use parking_lot::Mutex;
 use std::time::Instant;
+use tokio::sync::watch;
 
 /// Whether commands can be served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +54,7 @@ type Listener = Box<dyn Fn(&Health) + Send + Sync>;
 pub struct Monitor {
     health: Mutex<Health>,
     listeners: Mutex<Vec<(u64, Listener)>>,
+    states: watch::Sender<State>,
 }
 
 impl Monitor {
@@ -67,7 +69,8 @@ impl Monitor {
             protocol: 0,
             eviction: String::new(),
         };
-        Self { health: Mutex::new(health), listeners: Mutex::default() }
+        let states = watch::Sender::new(health.state);
+        Self { health: Mutex::new(health), listeners: Mutex::default(), states }
     }
 
     /// As it is now.
@@ -88,6 +91,11 @@ impl Monitor {
             State::Closed => "closed".into(),
             State::Ready | State::Away => "the connection was lost".into(),
         })
+    }
+
+    /// The states from now on, for a task that waits for one.
+    pub fn states(&self) -> watch::Receiver<State> {
+        self.states.subscribe()
     }
 
     /// Calls `listener` on each change of state, from any thread, and once at once; not on a new reason.
@@ -135,6 +143,7 @@ impl Monitor {
             health.since = Instant::now();
             health.clone()
         };
+        self.states.send_replace(state);
         for (_, listener) in self.listeners.lock().iter() {
             listener(&told);
         }

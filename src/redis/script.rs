@@ -19,12 +19,9 @@ impl Script {
         Self { text, hash }
     }
 
-    /// The command that runs the script by its text, and makes it known.
-    pub fn in_full(&self, keys: &[&[u8]], arguments: &[&[u8]]) -> Command {
-        self.command(true, keys, arguments)
-    }
-
-    fn command(&self, in_full: bool, keys: &[&[u8]], arguments: &[&[u8]]) -> Command {
+    /// The command that runs the script by its hash, which a server that does not know it answers with
+    /// an error ([`is_unknown`]); or `in_full`, by its text, which makes it known.
+    pub fn command(&self, in_full: bool, keys: &[&[u8]], arguments: &[&[u8]]) -> Command {
         let mut command = self.begin(in_full, keys.len(), 128);
         keys.iter().chain(arguments).for_each(|word| command.push(word));
         command

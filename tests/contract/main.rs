@@ -5,5 +5,6 @@ mod cache;
 mod event_queue;
 mod lock;
 mod pub_sub;
+mod pub_sub_log;
 mod server;
 mod worker_id;

@@ -1,16 +1,23 @@
 //! The rules of `PubSubAdapter`, over every adapter, and of the manager in front of it.
 
+use crate::server::RedisServer;
 use mortise::pub_sub::{
     Debounce, PubSub, Sink,
-    adapter::{PubSubAdapter, Receiver},
+    adapter::{Gap, Incoming, PubSubAdapter, Receiver},
     frame,
     memory::MemoryPubSub,
+    redis::{Delivery, MAX_AGE, MAX_LENGTH, RedisPubSub},
 };
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::{runtime::Handle, time::sleep};
+use tokio::{
+    runtime::Handle,
+    time::{sleep, timeout},
+};
+
+const DEADLINE: Duration = Duration::from_secs(20);
 
 /// An adapter is one line here, and no new tests: how to make a member of a bus.
 macro_rules! for_every_pub_sub_adapter {
@@ -28,12 +35,54 @@ macro_rules! for_every_pub_sub_adapter {
                 }
             )*
         }
+        mod redis {
+            use super::*;
+            $(
+                #[tokio::test]
+                async fn $rule() {
+                    let server = RedisServer::start();
+                    super::$rule(&|bus: &str| on_redis(&server, bus, LOG)).await;
+                }
+            )*
+        }
     };
+}
+
+/// Without a log there are no buses: channels are the server's.
+macro_rules! for_volatile_pub_sub {
+    ($($rule:ident),* $(,)?) => {
+        mod redis_volatile {
+            use super::*;
+            $(
+                #[tokio::test]
+                async fn $rule() {
+                    let server = RedisServer::start();
+                    super::$rule(&|bus: &str| on_redis(&server, bus, Delivery::Volatile)).await;
+                }
+            )*
+        }
+    };
+}
+
+const LOG: Delivery = Delivery::Log { max_length: MAX_LENGTH, max_age: MAX_AGE };
+
+fn on_redis(server: &RedisServer, bus: &str, delivery: Delivery) -> Arc<dyn PubSubAdapter> {
+    let handle = Handle::current();
+    Arc::new(RedisPubSub::new(server.config(), bus, delivery, |_| {}, &handle))
 }
 
 for_every_pub_sub_adapter!(
     a_text_reaches_every_subscriber_of_its_channel,
     a_text_reaches_nobody_on_another_channel_or_bus,
+    texts_arrive_in_the_order_in_which_they_were_published,
+    subscribing_again_replaces_the_receiver,
+    after_unsubscribe_nothing_more_arrives,
+    what_was_subscribed_is_heard_again_after_connecting,
+    a_closed_adapter_hears_nothing_and_cannot_publish,
+);
+
+for_volatile_pub_sub!(
+    a_text_reaches_every_subscriber_of_its_channel,
     texts_arrive_in_the_order_in_which_they_were_published,
     subscribing_again_replaces_the_receiver,
     after_unsubscribe_nothing_more_arrives,
@@ -50,8 +99,12 @@ struct Ear(Arc<Mutex<Vec<String>>>);
 impl Ear {
     fn receiver(&self) -> Receiver {
         let heard = Arc::clone(&self.0);
-        Arc::new(move |channel, text| {
-            heard.lock().expect("not poisoned").push(format!("{channel}: {text}"));
+        Arc::new(move |channel, incoming| {
+            let line = match incoming {
+                Incoming::Text(text) => format!("{channel}: {text}"),
+                Incoming::Gap(gap) => format!("{channel}: gap {gap:?}"),
+            };
+            heard.lock().expect("not poisoned").push(line);
         })
     }
 
@@ -72,16 +125,23 @@ async fn listening(make: Make<'_>, bus: &str, channel: &str) -> (Arc<dyn PubSubA
     (adapter, ear)
 }
 
-/// Time for all that is under way to arrive; it is paused, and so costs none.
-async fn settle() {
-    sleep(Duration::from_secs(1)).await;
+/// Waits until all that was published on a bus has arrived: until a mark has, behind it.
+async fn settle(make: Make<'_>, bus: &str) {
+    let (adapter, ear) = listening(make, bus, "end").await;
+    adapter.publish("end", "mark").await.expect("published");
+    let arrived = async {
+        while ear.take().is_empty() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(DEADLINE, arrived).await.expect("the mark arrives");
 }
 
 async fn a_text_reaches_every_subscriber_of_its_channel(make: Make<'_>) {
     let (publisher, own) = listening(make, "bus", "c").await;
     let (_kept, other) = listening(make, "bus", "c").await;
-    publisher.publish("c", "text".into()).await.expect("published");
-    settle().await;
+    publisher.publish("c", "text").await.expect("published");
+    settle(make, "bus").await;
     assert_eq!((own.take(), other.take()), (vec!["c: text".into()], vec!["c: text".into()]));
 }
 
@@ -89,8 +149,9 @@ async fn a_text_reaches_nobody_on_another_channel_or_bus(make: Make<'_>) {
     let publisher = connected(make, "bus").await;
     let (_a, channel) = listening(make, "bus", "other").await;
     let (_b, bus) = listening(make, "other", "c").await;
-    publisher.publish("c", "text".into()).await.expect("published");
-    settle().await;
+    publisher.publish("c", "text").await.expect("published");
+    settle(make, "bus").await;
+    settle(make, "other").await;
     assert!(channel.take().is_empty());
     assert!(bus.take().is_empty());
 }
@@ -99,9 +160,9 @@ async fn texts_arrive_in_the_order_in_which_they_were_published(make: Make<'_>) 
     let publisher = connected(make, "bus").await;
     let (_kept, ear) = listening(make, "bus", "c").await;
     for n in 0..1000 {
-        publisher.publish("c", n.to_string().into()).await.expect("published");
+        publisher.publish("c", &n.to_string()).await.expect("published");
     }
-    settle().await;
+    settle(make, "bus").await;
     assert_eq!(ear.take(), (0..1000).map(|n| format!("c: {n}")).collect::<Vec<_>>());
 }
 
@@ -109,8 +170,8 @@ async fn subscribing_again_replaces_the_receiver(make: Make<'_>) {
     let (adapter, first) = listening(make, "bus", "c").await;
     let second = Ear::default();
     adapter.subscribe("c", second.receiver()).await.expect("subscribed");
-    adapter.publish("c", "text".into()).await.expect("published");
-    settle().await;
+    adapter.publish("c", "text").await.expect("published");
+    settle(make, "bus").await;
     assert!(first.take().is_empty());
     assert_eq!(second.take().len(), 1);
 }
@@ -119,8 +180,8 @@ async fn after_unsubscribe_nothing_more_arrives(make: Make<'_>) {
     let (adapter, ear) = listening(make, "bus", "c").await;
     adapter.unsubscribe("c").await.expect("unsubscribed");
     adapter.unsubscribe("c").await.expect("no error");
-    adapter.publish("c", "text".into()).await.expect("published");
-    settle().await;
+    adapter.publish("c", "text").await.expect("published");
+    settle(make, "bus").await;
     assert!(ear.take().is_empty());
 }
 
@@ -132,8 +193,8 @@ async fn what_was_subscribed_is_heard_again_after_connecting(make: Make<'_>) {
     for _ in 0..2 {
         adapter.connect().await.expect("connected");
     }
-    adapter.publish("c", "text".into()).await.expect("published");
-    settle().await;
+    adapter.publish("c", "text").await.expect("published");
+    settle(make, "bus").await;
     assert_eq!(ear.take(), ["c: text"]);
 }
 
@@ -142,10 +203,10 @@ async fn a_closed_adapter_hears_nothing_and_cannot_publish(make: Make<'_>) {
     let (closed, ear) = listening(make, "bus", "c").await;
     closed.close().await.expect("closed");
     assert!(!closed.is_connected());
-    publisher.publish("c", "text".into()).await.expect("published");
-    settle().await;
+    publisher.publish("c", "text").await.expect("published");
+    settle(make, "bus").await;
     assert!(ear.take().is_empty());
-    let error = closed.publish("c", "text".into()).await.expect_err("closed");
+    let error = closed.publish("c", "text").await.expect_err("closed");
     assert_eq!(error.code(), "E_CLOSED");
 }
 
@@ -153,6 +214,10 @@ impl Sink for Ear {
     fn deliver(&self, subscription: u32, message: Option<&str>) {
         let text = format!("{subscription}: {}", message.unwrap_or("undefined"));
         self.0.lock().expect("not poisoned").push(text);
+    }
+
+    fn gap(&self, subscription: u32, gap: Gap) {
+        self.0.lock().expect("not poisoned").push(format!("{subscription}: gap {gap:?}"));
     }
 
     fn malformed(&self, channel: &str, _reason: &str) {
@@ -258,4 +323,18 @@ async fn a_text_that_is_no_message_is_told_of_and_dropped() {
     manager.receive("c", "no json");
     manager.receive("c", &frame("other", None, None, None));
     assert_eq!(ear.take(), ["malformed on c", "1: undefined"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_reaches_the_subscriptions_of_its_channel_and_leaves_windows_open() {
+    let (manager, ear) = manager();
+    manager.subscribe("c", 1, WINDOW);
+    manager.subscribe("c", 2, Debounce::default());
+    manager.subscribe("other", 3, Debounce::default());
+    manager.hear("c", Incoming::Text(&text("1")));
+    manager.hear("c", Incoming::Gap(Gap::Trimmed));
+    manager.hear("c", Incoming::Text(&text("2")));
+    assert_eq!(ear.take(), ["2: 1", "1: gap Trimmed", "2: gap Trimmed", "2: 2"]);
+    sleep(Duration::from_millis(110)).await;
+    assert_eq!(ear.take(), ["1: 1", "1: 2"]);
 }

@@ -78,7 +78,7 @@ impl Names {
     /// The command by which a node begins.
     pub fn attach(&self, app: &str, grace: u64) -> Command {
         let keys = [self.counter.as_bytes(), self.grace.as_bytes(), self.run.as_bytes()];
-        ATTACH.in_full(&keys, &[app.as_bytes(), grace.to_string().as_bytes()])
+        ATTACH.command(true, &keys, &[app.as_bytes(), grace.to_string().as_bytes()])
     }
 }
 
