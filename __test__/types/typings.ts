@@ -117,6 +117,12 @@ export async function onRedis(): Promise<void> {
   createApp({ pubSubManager: { adapter } });
   // @ts-expect-error there is no such delivery
   createApp({ pubSubManager: { adapter: 'redis', delivery: 'carrier pigeon' } });
+  app.lockManager.registerAdapter('redis', { Adapter: RedisLockAdapter, options: { url: 'redis://h', app: 'a', gracePeriod: 100 } });
+  createApp({ lockManager: { defaultAdapter: 'redis', url: options, gracePeriod: 500 } });
+  const holders: LockHolder[] = await app.lockManager.holders();
+  const left: number | undefined = holders[0]?.ttl;
+  const locks: ILockAdapter = new RedisLockAdapter('redis://h');
+  void [left, locks];
   const redis = new RedisConnection('redis://h');
   const text = await redis.command<string | null>('GET', 'k');
   redis.on('away', ({ reason }: RedisHealth) => reason);
