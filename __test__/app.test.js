@@ -193,11 +193,6 @@ describe('options', () => {
     expect(() => createApp(options)).toThrow(expect.objectContaining({ code: 'E_ADAPTER_UNAVAILABLE' }));
   });
 
-  test('locks on redis reject with a clear error on first use', async () => {
-    const app = makeApp({ lockManager: { defaultAdapter: 'redis' } });
-    expect((await rejection(app.lockManager.acquire('k'))).code).toBe('E_ADAPTER_UNAVAILABLE');
-  });
-
   test('the environment is beneath the options', async () => {
     await withEnvironment({ CACHE_MEMORY_MAX: '3', LOCK_ADAPTER_DEFAULT: 'other', QUEUE_ADAPTER: 'rabbitmq' }, async () => {
       expect(() => createApp()).toThrow(expect.objectContaining({ code: 'E_ADAPTER_UNAVAILABLE' }));
