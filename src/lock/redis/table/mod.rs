@@ -5,14 +5,16 @@
 //! server begun it when its command was *sent*, less an allowance for clocks that drift; a grant that
 //! was only announced, from when the newest command that was answered before it was sent.
 
+mod answers;
+mod due;
+mod entry;
+
 use super::{
     News, Owner, Request,
-    scripts::{Answer, Done, Op, What},
+    scripts::{Done, Op, What},
 };
-use crate::{
-    error::{Error, Result},
-    timer_wheel::TimerWheel,
-};
+use crate::timer_wheel::TimerWheel;
+use entry::{Entry, State, renewal};
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
@@ -34,41 +36,6 @@ pub const NEVER: u64 = u64::MAX;
 /// What two clocks may come to differ by during `lease`: a thousandth, and the rounding to milliseconds.
 fn drift(lease: u64) -> u64 {
     lease / 1000 + 1
-}
-
-struct Entry {
-    number: u64,
-    owner: u32,
-    key: Arc<str>,
-    /// The length of the lease on the server.
-    lease: u64,
-    /// How long it is held at most; it is renewed while that is longer than the lease.
-    hold: u64,
-    /// Whether its owner hears when it has ended.
-    watched: bool,
-    /// Until when it is waited; [`NEVER`], or the time of asking for one that does not wait.
-    wait_end: u64,
-    waits: bool,
-    /// Whether the server was told that this node hears of grants.
-    hears: bool,
-    since: u64,
-    state: State,
-}
-
-enum State {
-    /// It is not known how it stands: the server is asked, or could not be.
-    Asking { asked: bool, give_up: u64 },
-    /// In the line. The first of each key looks when the lease before it should have ended.
-    Waiting { look_at: u64 },
-    Held {
-        token: u64,
-        /// Trusted until.
-        until: u64,
-        /// Renewed until.
-        end: u64,
-        renew_at: u64,
-        renewing: bool,
-    },
 }
 
 type Retired = Box<dyn FnOnce() + Send>;
@@ -303,8 +270,8 @@ impl Table {
                 continue;
             }
             *renewing = true;
-            let (token, left) =
-                (*token, entry.lease.min(end.saturating_sub(now)).max(*until - now));
+            let left = renewal(entry.lease, entry.hold, *until - now, end.saturating_sub(now));
+            let token = *token;
             ops.push(entry.renew(left, token, Done::default()));
         }
         ops
@@ -355,94 +322,6 @@ impl Table {
         Some(entry.look())
     }
 
-    /// The server has answered; `sent` is when it was asked.
-    pub fn answered(&mut self, op: &Op, answer: Result<Answer>, sent: u64, now: u64) -> Option<Op> {
-        if answer.is_ok() {
-            self.confirmed = self.confirmed.max(sent);
-        }
-        match &op.what {
-            What::Acquire { .. } | What::Look { .. } => self.stands(op.number, answer, sent, now),
-            What::Renew { left, done, .. } => {
-                self.renewed(op.number, &answer, *left, sent, now);
-                done.tell(answer.map(|answer| answer == Answer::Flag(true)));
-                None
-            }
-            What::Release { done, .. } => {
-                if answer.as_ref().is_err_and(is_unsent) {
-                    self.unsent.push(op.again());
-                }
-                done.tell(answer.map(|answer| answer == Answer::Flag(true)));
-                None
-            }
-            What::Abandon { .. } => {
-                if answer.as_ref().is_err_and(is_unsent) {
-                    self.unsent.push(op.again());
-                }
-                None
-            }
-        }
-    }
-
-    fn stands(&mut self, number: u64, answer: Result<Answer>, sent: u64, now: u64) -> Option<Op> {
-        let hears = self.hears;
-        let entry = self.entry(number)?;
-        if matches!(entry.state, State::Held { .. }) {
-            // A notice was faster.
-            return None;
-        }
-        let lease = entry.lease;
-        match answer {
-            Ok(Answer::Held { token, left }) => {
-                let granted = left.unwrap_or(lease);
-                let until = (sent + granted).saturating_sub(drift(granted));
-                if until <= now && lease >= SHORT {
-                    // The answer came too late to count on it.
-                    entry.state = State::Asking { asked: true, give_up: NEVER };
-                    return Some(entry.look());
-                }
-                self.hold(number, token, until, granted, now);
-                None
-            }
-            Ok(Answer::Waiting { left }) => {
-                self.wait(number, now.saturating_add(left).saturating_add(1), now);
-                None
-            }
-            Ok(Answer::Flag(_)) if !entry.waits => {
-                self.end(number, News::Refused, now);
-                None
-            }
-            Ok(Answer::Flag(_)) => {
-                // Its place is gone: granted and lapsed while nobody heard, or lost with the server's data.
-                entry.hears = hears;
-                entry.state = State::Asking { asked: true, give_up: NEVER };
-                Some(entry.acquire())
-            }
-            Err(error) => self.unanswered(number, error, now),
-        }
-    }
-
-    /// Nothing is known of what was asked. Those who wait ask again, for a while.
-    fn unanswered(&mut self, number: u64, error: Error, now: u64) -> Option<Op> {
-        let patience = self.patience;
-        let entry = self.entry(number)?;
-        let give_up = match entry.state {
-            State::Asking { give_up, .. } if give_up != NEVER => give_up,
-            _ => now + patience,
-        };
-        if is_unsent(&error) && entry.waits && now < give_up {
-            entry.state = State::Asking { asked: false, give_up };
-            let due = (now + RETRY).min(entry.wait_end);
-            self.schedule_number(number, due);
-            return None;
-        }
-        let op = self.abandon_as(number, News::Failed(error), now);
-        if let Some(op) = op {
-            // The server is away: when it is back, it is told.
-            self.unsent.push(op);
-        }
-        None
-    }
-
     fn hold(&mut self, number: u64, token: u64, until: u64, granted: u64, now: u64) {
         let Some(entry) = self.entry(number) else { return };
         let end = if granted >= entry.hold { until } else { now.saturating_add(entry.hold) };
@@ -462,6 +341,9 @@ impl Table {
         let (key, wait_end) = (Arc::clone(&entry.key), entry.wait_end);
         let line = self.lines.entry(key).or_default();
         if !again {
+            if line.len() >= SMALL && line.len().is_power_of_two() {
+                line.retain(|number| self.by_number.contains_key(number));
+            }
             line.push_back(number);
         }
         let is_first = line.front() == Some(&number);
@@ -490,104 +372,6 @@ impl Table {
             line.pop_front();
         }
         self.lines.remove(key);
-    }
-
-    fn renewed(&mut self, number: u64, answer: &Result<Answer>, left: u64, sent: u64, now: u64) {
-        let Some(entry) = self.entry(number) else { return };
-        let lease = entry.lease;
-        let State::Held { until, end, renew_at, renewing, .. } = &mut entry.state else { return };
-        *renewing = false;
-        match answer {
-            Ok(Answer::Flag(true)) => {
-                // Set anew also when that is sooner: it may have been shortened.
-                *until = (sent + left).saturating_sub(drift(left));
-                *renew_at = now + until.saturating_sub(now) / 3;
-                if left >= end.saturating_sub(sent) {
-                    *end = *until;
-                }
-                if *end <= *until {
-                    *renew_at = NEVER;
-                }
-            }
-            Ok(_) => return self.end(number, News::Lost, now),
-            Err(_) => *renew_at = now + (lease / 10).clamp(10, 1000),
-        }
-        let due = (*until).min(*end).min(*renew_at);
-        self.schedule_number(number, due);
-    }
-
-    /// Does what is due.
-    pub fn ring(&mut self, now: u64) -> Vec<Op> {
-        let mut due = Vec::new();
-        self.wheel.advance(now, usize::MAX, |id| due.push(id));
-        due.into_iter().filter_map(|id| self.act(id, now)).collect()
-    }
-
-    fn act(&mut self, id: u32, now: u64) -> Option<Op> {
-        let entry = self.entries.get_mut(id as usize)?.as_mut()?;
-        let (number, wait_end) = (entry.number, entry.wait_end);
-        let held = matches!(entry.state, State::Held { .. });
-        if !held && wait_end <= now {
-            return self.abandon_as(number, News::TimedOut, now);
-        }
-        match &mut entry.state {
-            State::Held { .. } => self.keep(id, now),
-            State::Asking { asked: true, .. } => None,
-            State::Asking { give_up, .. } if *give_up <= now => {
-                let reason = "it was away for too long".into();
-                let error = Error::Unavailable { server: self.server.clone(), reason };
-                let op = self.abandon_as(number, News::Failed(error), now);
-                self.unsent.extend(op);
-                None
-            }
-            State::Asking { asked, give_up } => {
-                let due = if self.connected { wait_end } else { wait_end.min(*give_up) };
-                *asked = self.connected;
-                let op = self.connected.then(|| entry.look());
-                self.schedule(id, due);
-                op
-            }
-            State::Waiting { look_at } => {
-                // In case the answer is lost.
-                *look_at = now + CLAIM;
-                let due = (*look_at).min(wait_end);
-                let op = entry.look();
-                self.schedule(id, due);
-                Some(op)
-            }
-        }
-    }
-
-    /// What is due for a lease.
-    fn keep(&mut self, id: u32, now: u64) -> Option<Op> {
-        let entry = self.entries.get_mut(id as usize)?.as_mut()?;
-        let (owner, number, lease) = (entry.owner, entry.number, entry.lease);
-        let State::Held { token, until, end, renew_at, renewing } = &mut entry.state else {
-            return None;
-        };
-        if *until <= now {
-            let news = if *end <= *until { News::Lapsed } else { News::Lost };
-            self.end(number, news, now);
-            return None;
-        }
-        if *end <= now {
-            // Held for as long as it may be: it is not renewed any more, and lapses.
-            *end = *until;
-            *renew_at = NEVER;
-            let (due, watched) = (*until, std::mem::take(&mut entry.watched));
-            self.schedule(id, due);
-            if watched {
-                self.tell(owner, number, News::Overheld);
-            }
-            return None;
-        }
-        let is_due = *renew_at <= now && !*renewing;
-        let (left, token) = (lease.min(*end - now).max(*until - now), *token);
-        *renewing |= is_due;
-        let due = (*until).min(*end);
-        let op = is_due.then(|| entry.renew(left, token, Done::default()));
-        self.schedule(id, due);
-        op
     }
 
     /// Gives a place in the line up.
@@ -658,28 +442,5 @@ impl Table {
     }
 }
 
-impl Entry {
-    fn op(&self, what: What) -> Op {
-        Op::new(self.number, Arc::clone(&self.key), what)
-    }
-
-    fn acquire(&self) -> Op {
-        let Self { lease, hears, waits: wait, since, .. } = *self;
-        self.op(What::Acquire { lease, hears, wait, since })
-    }
-
-    fn look(&self) -> Op {
-        let Self { lease, hears, since, .. } = *self;
-        self.op(What::Look { lease, hears, since })
-    }
-
-    fn renew(&self, left: u64, token: u64, done: Done) -> Op {
-        let lease = self.lease.max(left);
-        self.op(What::Renew { left, token, lease, since: self.since, done })
-    }
-}
-
-/// Whether the server may not have heard of it.
-fn is_unsent(error: &Error) -> bool {
-    matches!(error, Error::Unavailable { .. } | Error::CommandTimeout { .. })
-}
+#[cfg(test)]
+mod tests;
