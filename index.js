@@ -3388,6 +3388,7 @@ var REQUEST = 0;
 var RELEASE = 1;
 var EXTEND = 2;
 var SHORT = 100;
+var LATE = 3;
 var RETIRED = -1;
 var forRust = (milliseconds) => milliseconds === Infinity ? -1 : milliseconds;
 var Wait = class {
@@ -3401,6 +3402,8 @@ var Wait = class {
   end;
   resolve;
   reject;
+  /** How often it was granted and had lapsed when that was heard. */
+  late = 0;
 };
 var RedisGrant = class {
   constructor(locks2, key, number, token) {
@@ -3451,6 +3454,8 @@ var RedisLocks = class {
   batch = new Batch((...batch) => binding.redisLockSubmit(this.handle, this.answers.listener, ...batch));
   state;
   warned = false;
+  closed = false;
+  retired = false;
   next;
   /** Resolves when locks are granted; rejects with `E_UNAVAILABLE` when the server cannot be reached. */
   ready() {
@@ -3465,12 +3470,14 @@ var RedisLocks = class {
   }
   release(grant) {
     this.watched.delete(grant.number);
+    if (this.retired) return Promise.resolve();
     const released = this.answers.promise("", RELEASED);
     this.batch.add([RELEASE, grant.number, this.answers.last], grant.key);
     return released;
   }
   extend(grant, ttl) {
-    const extended = this.answers.promise();
+    if (this.retired) return Promise.resolve(false);
+    const extended = this.answers.promise(grant.key, EXTENDED);
     this.batch.add([EXTEND, grant.number, this.answers.last, forRust(ttl), forRust(ttl)], "");
     return extended;
   }
@@ -3485,11 +3492,11 @@ var RedisLocks = class {
   /** Rejects all that waits; what is held stays so until it is released or its lease ends. */
   close() {
     this.batch.flush();
+    this.closed = true;
     for (const wait of this.waits.values()) {
       release();
       wait.reject(lockFailures.closed(wait.wish.key));
     }
-    this.waits.clear();
     binding.redisLockClose(this.handle, this.listener);
   }
   ask(wait, time) {
@@ -3503,6 +3510,10 @@ var RedisLocks = class {
     const wait = this.waits.get(number);
     if (wait) {
       this.waits.delete(number);
+      if (this.closed) {
+        if (value >= 0) void new RedisGrant(this, wait.wish.key, number, value).release();
+        return;
+      }
       if (value >= 0) return this.granted(wait, number, value);
       release();
       return wait.reject(refusal(wait.wish.key, value, payload));
@@ -3514,10 +3525,11 @@ var RedisLocks = class {
   granted(wait, number, token) {
     const { wish, end } = wait;
     const grant = new RedisGrant(this, wish.key, number, token);
-    if (wish.lease < SHORT || this.isHeld(grant)) {
+    if (wish.lease < SHORT || wait.late >= LATE || this.isHeld(grant)) {
       release();
       return wait.resolve(wish.convert(grant, wish.key));
     }
+    wait.late++;
     void grant.release();
     this.ask(wait, end === 0 ? 0 : Math.max(1, end - performance.now()));
   }
@@ -3533,12 +3545,19 @@ var RedisLocks = class {
     this.line("warn", `${health.server} may evict keys (maxmemory-policy ${policy}), and locks among them; it should be noeviction`);
   }
   retire() {
+    this.retired = true;
     unlisten(this.listener);
     unlisten(this.healthListener);
     this.answers.end();
   }
 };
 var RELEASED = { convert: () => void 0, recover: () => void 0 };
+var EXTENDED = {
+  convert: (value) => value === 1,
+  recover: (error, key) => {
+    throw lockFailures.failed(key, error);
+  }
+};
 function refusal(key, value, payload) {
   if (value === REFUSED) return lockFailures.locked(key);
   if (value === TIMED_OUT2) return lockFailures.timedOut(key);
@@ -3761,8 +3780,9 @@ var LockManager = class {
         if (this.#connecting === connecting) this.#adapter = adapter;
         return adapter;
       },
-      (error) => {
+      async (error) => {
         if (this.#connecting === connecting) this.#connecting = void 0;
+        await (async () => adapter.close())().catch(() => void 0);
         throw error;
       }
     );

@@ -449,7 +449,7 @@ describe('as an adapter', () => {
       await (await locks.acquire('warm', 5000))();
       say('ready');
       await next();
-      for (let i = 0; i < 200; i++) await (await locks.acquire('contended', 60_000))();
+      for (let i = 0; i < 200; i++) await (await locks.acquire('contended', 1000))();
       say('done');`));
     await until(() => nodes.every((node) => node.lines.includes('ready')));
     await own.call('CONFIG', 'RESETSTAT');

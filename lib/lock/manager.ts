@@ -148,7 +148,7 @@ export class LockManager {
     const adapter = this.#adapter;
     this.#connecting = undefined;
     this.#adapter = undefined;
-    // One that could not be connected has told its callers, and needs no closing.
+    // One that could not be connected has told its callers, and is closed already.
     await (adapter ?? (await connecting?.catch(() => undefined)))?.close();
   }
 
@@ -167,8 +167,10 @@ export class LockManager {
         if (this.#connecting === connecting) this.#adapter = adapter;
         return adapter;
       },
-      (error) => {
+      async (error) => {
         if (this.#connecting === connecting) this.#connecting = undefined;
+        // The next call makes another; this one is to try no longer.
+        await (async () => adapter.close())().catch(() => undefined);
         throw error;
       },
     );

@@ -32,6 +32,8 @@ const RELEASE = 1;
 const EXTEND = 2;
 /** Leases below this many milliseconds may be over before they are heard of, and are handed out all the same. */
 const SHORT = 100;
+/** How often a lease that was over when it was heard of is asked for again, before it is handed out all the same. */
+const LATE = 3;
 /** The subject of the event that tells of the end. */
 const RETIRED = -1;
 
@@ -52,6 +54,9 @@ export interface Wish<T> {
 
 /** A wish whose promise is not settled; `end` is when its wait is over, by `performance.now()`. */
 class Wait {
+  /** How often it was granted and had lapsed when that was heard. */
+  late = 0;
+
   constructor(
     readonly wish: Wish<any>,
     readonly end: number,
@@ -109,6 +114,8 @@ export class RedisLocks {
   private readonly batch = new Batch((...batch) => binding.redisLockSubmit(this.handle, this.answers.listener, ...batch));
   private state: RedisHealth['state'] | undefined;
   private warned = false;
+  private closed = false;
+  private retired = false;
   private next: number;
 
   /** `options` is the connection's, as JSON. Begins to connect. */
@@ -133,13 +140,16 @@ export class RedisLocks {
 
   release(grant: RedisGrant): Promise<void> {
     this.watched.delete(grant.number);
+    // There is nothing left then that could be released.
+    if (this.retired) return Promise.resolve();
     const released = this.answers.promise<void>('', RELEASED);
     this.batch.add([RELEASE, grant.number, this.answers.last], grant.key);
     return released;
   }
 
   extend(grant: RedisGrant, ttl: number): Promise<boolean> {
-    const extended = this.answers.promise<boolean>();
+    if (this.retired) return Promise.resolve(false);
+    const extended = this.answers.promise<boolean>(grant.key, EXTENDED);
     this.batch.add([EXTEND, grant.number, this.answers.last, forRust(ttl), forRust(ttl)], '');
     return extended;
   }
@@ -157,11 +167,11 @@ export class RedisLocks {
   /** Rejects all that waits; what is held stays so until it is released or its lease ends. */
   close(): void {
     this.batch.flush();
+    this.closed = true;
     for (const wait of this.waits.values()) {
       letGo();
       wait.reject(lockFailures.closed(wait.wish.key));
     }
-    this.waits.clear();
     binding.redisLockClose(this.handle, this.listener);
   }
 
@@ -177,6 +187,11 @@ export class RedisLocks {
     const wait = this.waits.get(number);
     if (wait) {
       this.waits.delete(number);
+      if (this.closed) {
+        // Its promise is rejected already; what was granted meanwhile is given back.
+        if (value >= 0) void new RedisGrant(this, wait.wish.key, number, value).release();
+        return;
+      }
       if (value >= 0) return this.granted(wait, number, value);
       letGo();
       return wait.reject(refusal(wait.wish.key, value, payload));
@@ -189,11 +204,12 @@ export class RedisLocks {
   private granted(wait: Wait, number: number, token: number): void {
     const { wish, end } = wait;
     const grant = new RedisGrant(this, wish.key, number, token);
-    if (wish.lease < SHORT || this.isHeld(grant)) {
+    if (wish.lease < SHORT || wait.late >= LATE || this.isHeld(grant)) {
       letGo();
       return wait.resolve(wish.convert(grant, wish.key));
     }
     // It has lapsed before this thread came to hear of it, so it is not handed out.
+    wait.late++;
     void grant.release();
     this.ask(wait, end === 0 ? 0 : Math.max(1, end - performance.now()));
   }
@@ -211,6 +227,7 @@ export class RedisLocks {
   }
 
   private retire(): void {
+    this.retired = true;
     unlisten(this.listener);
     unlisten(this.healthListener);
     this.answers.end();
@@ -219,6 +236,14 @@ export class RedisLocks {
 
 /** Of a release: that it could not be sent is no failure of the caller's. */
 const RELEASED: Ending = { convert: () => undefined, recover: () => undefined };
+
+/** Of an extension. */
+const EXTENDED: Ending = {
+  convert: (value) => value === 1,
+  recover: (error, key) => {
+    throw lockFailures.failed(key, error);
+  },
+};
 
 function refusal(key: string, value: number, payload: unknown): unknown {
   if (value === REFUSED) return lockFailures.locked(key);

@@ -156,7 +156,9 @@ mod kind {
 /// `redisLockSubmit(locks, listener, commands, text, numbers, filled, units)`. Those with a sequence
 /// number post with it to the listener: 1 when there was a lease, 0 when there was none.
 fn submit(call: &Call) -> Reply {
-    let (locks, owner) = member(call, |member| (Arc::clone(&member.locks), member.owner))?;
+    // Once all is given back there is no lease any more that could be released or extended.
+    let open = member(call, |member| (Arc::clone(&member.locks), member.owner)).ok();
+    let owner = open.as_ref().map_or(0, |(_, owner)| *owner);
     let (mailbox, listener) = (&call.context.mailbox, call.u32(1)?);
     let mut batch = call.batch(2)?;
     let mut all = Vec::with_capacity(batch.count());
@@ -168,22 +170,30 @@ fn submit(call: &Call) -> Reply {
         } else {
             let sequence = batch.f64()?;
             let answer = Answer { mailbox: Arc::clone(mailbox), listener, sequence };
-            let done = Box::new(move |had: Result<bool>| match had {
-                Ok(had) => answer.post(f64::from(u8::from(had)), Ok(Payload::None)),
-                Err(error) => answer.post(0.0, Err(error)),
-            });
             if kind == kind::RELEASE {
-                Asked::Release { number, key: Some(batch.string()?.into()), done }
+                Asked::Release { number, key: Some(batch.string()?.into()), done: answer.into() }
             } else {
                 debug_assert_eq!(kind, kind::EXTEND);
                 let (lease, hold) = (milliseconds(batch.f64()?), milliseconds(batch.f64()?));
                 batch.string()?;
-                Asked::Extend { number, lease, hold, watched: true, done }
+                Asked::Extend { number, lease, hold, watched: true, done: answer.into() }
             }
         });
     }
-    locks.perform(all);
+    match open {
+        Some((locks, _)) => locks.perform(all),
+        None => all.into_iter().for_each(Asked::decline),
+    }
     call.undefined()
+}
+
+impl From<Answer> for crate::lock::redis::Reply {
+    fn from(answer: Answer) -> Self {
+        Box::new(move |had| match had {
+            Ok(had) => answer.post(f64::from(u8::from(had)), Ok(Payload::None)),
+            Err(error) => answer.post(0.0, Err(error)),
+        })
+    }
 }
 
 fn read_request(batch: &mut Commands, owner: u32, number: u64) -> Result<Asked> {
@@ -196,7 +206,7 @@ fn read_request(batch: &mut Commands, owner: u32, number: u64) -> Result<Asked> 
 /// `redisLockIsHeld(locks, number): boolean`
 fn is_held(call: &Call) -> Reply {
     let number = milliseconds(call.f64(1)?);
-    call.boolean(member(call, |member| member.locks.is_held(number))?)
+    call.boolean(member(call, |member| member.locks.is_held(number)).unwrap_or(false))
 }
 
 /// `redisLockHolders(locks, listener, sequence)`: posts a list of [`describe_holder`].

@@ -26,6 +26,7 @@ struct Members {
     resp3: AtomicBool,
     /// Whether the server pushes messages on this connection.
     hears: AtomicBool,
+    warned: AtomicBool,
 }
 
 static SHARED: LazyLock<Mutex<Vec<Weak<LockConnection>>>> = LazyLock::new(Mutex::default);
@@ -73,6 +74,16 @@ impl LockConnection {
     }
 }
 
+impl LockConnection {
+    /// The node of that channel is no more: nobody counts it as there.
+    pub fn leave(&self, channel: &str) {
+        if self.members.hears.load(Relaxed) {
+            let command = Command::new(["UNSUBSCRIBE", channel]);
+            self.redis.submit(move || vec![command], Box::new(|_| {}));
+        }
+    }
+}
+
 /// What makes the server know a node.
 fn introduction(locks: &RedisLocks, resp3: bool) -> Vec<Command> {
     let node = &locks.node;
@@ -93,10 +104,18 @@ impl Members {
     fn introduced(&self, replies: &[Value]) {
         let hears = self.hears.load(Relaxed);
         for reply in replies {
-            // The script's answer: the app, and the milliseconds left of the grace period. On a cluster
-            // the masters of other slots answer with an error instead.
+            // The script's answer: the app, the milliseconds left of the grace period, whether the server
+            // tells which it is. On a cluster the masters of other slots answer with an error instead.
             let Value::Array(items) = reply else { continue };
-            let [Value::BulkString(app), Value::Int(grace)] = items.as_slice() else { continue };
+            let [Value::BulkString(app), Value::Int(grace), Value::Int(tells)] = items.as_slice()
+            else {
+                continue;
+            };
+            if *tells == 0 && !self.warned.swap(true, Relaxed) {
+                tracing::warn!(
+                    "INFO is refused: a restart of the server with older data goes unnoticed by locks"
+                );
+            }
             let grace = Duration::from_millis(u64::try_from(*grace).unwrap_or(0));
             for locks in self.each().iter().filter(|locks| locks.app.as_bytes() == app) {
                 locks.opened(hears, grace);

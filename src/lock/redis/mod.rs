@@ -294,7 +294,12 @@ impl RedisLocks {
         }
         let (ops, node) = (Arc::<[Op]>::from(ops), Arc::clone(&self.node));
         let (sent, answered, this) = (self.alarm.now(), Arc::clone(&ops), self.this.clone());
-        let commands = move || ops.iter().map(|op| op.command(&node)).collect();
+        // On a cluster it is not known when a command is sent, so that no lease counts as held then.
+        let clock = (!self.redis().is_cluster()).then(|| self.this.clone());
+        let commands = move || {
+            let now = clock.and_then(|locks| locks.upgrade()).map_or(NEVER, |it| it.alarm.now());
+            ops.iter().map(|op| op.command(&node, now)).collect()
+        };
         let completion = move |results| match this.upgrade() {
             Some(locks) => locks.answered(&answered, results, sent),
             None => answered.iter().for_each(Op::forget),
@@ -345,12 +350,18 @@ impl RedisLocks {
         if channel == names.reclaim_channel() {
             return self.act(Table::reclaim);
         }
+        if channel != names.channel(&self.node.name) {
+            // Of another node on this connection: one with another grace period.
+            return;
+        }
         let mut parts = text.splitn(3, '|');
         let mut number = || parts.next().and_then(|part| part.parse().ok());
         let (Some(number), Some(token)) = (number(), number()) else { return };
         let Some(key) = parts.next().and_then(|holder| names.key_of(holder)) else { return };
         self.act(|table, now| {
-            table.granted(number, token, key, now, unix_time()).into_iter().collect()
+            // On a cluster each master passes it on, the last of them who knows when.
+            let trusts = !self.redis().is_cluster();
+            table.granted(number, token, key, trusts, now, unix_time()).into_iter().collect()
         });
     }
 }
@@ -390,6 +401,13 @@ pub enum Asked {
 pub type Reply = Box<dyn FnOnce(Result<bool>) + Send>;
 
 impl Asked {
+    /// There is nothing that could do it: there was no lease.
+    pub fn decline(self) {
+        if let Self::Release { done, .. } | Self::Extend { done, .. } = self {
+            done(Ok(false));
+        }
+    }
+
     fn begin(self, table: &mut Table, now: u64, since: u64) -> Option<Op> {
         match self {
             Self::Request(mut request) => {
@@ -425,5 +443,6 @@ impl Drop for RedisLocks {
         // What is still held is given back; the connection sends it before it ends.
         let ops = self.table.lock().drain(self.alarm.now(), unix_time());
         self.send(ops);
+        self.connection.leave(&self.node.names.channel(&self.node.name));
     }
 }

@@ -108,9 +108,10 @@ pub enum What {
         wait: bool,
         since: u64,
     },
-    /// `until`: when trying again makes no sense any more.
+    /// `trusted`: until when the lease counts as held; `until`: when trying again makes no sense any more.
     Release {
         since: u64,
+        trusted: u64,
         until: u64,
         done: Done,
     },
@@ -119,12 +120,16 @@ pub enum What {
         token: u64,
         lease: u64,
         since: u64,
+        /// How often the lease has been given another length.
+        turn: u32,
         done: Done,
     },
     Look {
         lease: u64,
         hears: bool,
         since: u64,
+        /// Which place in the line is looked for, of those that were asked for one after the other.
+        place: u32,
     },
     Abandon {
         lease: u64,
@@ -161,7 +166,11 @@ impl Op {
 
     /// The same, for a second try; nobody waits for its outcome.
     pub fn again(&self) -> Self {
-        self.with(|_| Done::default())
+        let mut again = self.with(|_| Done::default());
+        if let What::Release { trusted, .. } = &mut again.what {
+            *trusted = 0;
+        }
+        again
     }
 
     /// The same, with the script's text, and with who waits for its outcome.
@@ -181,20 +190,21 @@ impl Op {
 
     fn with(&self, who: impl Fn(&Done) -> Done) -> Self {
         let what = match &self.what {
-            What::Release { since, until, done } => {
-                What::Release { since: *since, until: *until, done: who(done) }
+            What::Release { since, trusted, until, done } => {
+                What::Release { since: *since, trusted: *trusted, until: *until, done: who(done) }
             }
-            What::Renew { left, token, lease, since, done } => What::Renew {
+            What::Renew { left, token, lease, since, turn, done } => What::Renew {
                 left: *left,
                 token: *token,
                 lease: *lease,
                 since: *since,
+                turn: *turn,
                 done: who(done),
             },
             &What::Acquire { lease, hears, wait, since } => {
                 What::Acquire { lease, hears, wait, since }
             }
-            &What::Look { lease, hears, since } => What::Look { lease, hears, since },
+            &What::Look { lease, hears, since, place } => What::Look { lease, hears, since, place },
             &What::Abandon { lease, hears, since, until } => {
                 What::Abandon { lease, hears, since, until }
             }
@@ -210,8 +220,8 @@ impl Op {
         }
     }
 
-    /// The command for it.
-    pub fn command(&self, node: &Node) -> Command {
+    /// The command for it, made when it is sent, at `now`.
+    pub fn command(&self, node: &Node, now: u64) -> Command {
         let script: &Script = match &self.what {
             What::Acquire { .. } => &ACQUIRE,
             What::Release { .. } => &RELEASE,
@@ -237,11 +247,14 @@ impl Op {
                 });
                 words.number(*grace);
             }
-            What::Release { since, .. } => words.number(*since),
+            What::Release { since, trusted, .. } => {
+                words.numbers([*since, u64::from(now < *trusted)]);
+            }
             &What::Renew { left, token, lease, since, .. } => {
                 words.numbers([left, token, lease, since, *grace]);
             }
-            &What::Look { lease, hears, since } | &What::Abandon { lease, hears, since, .. } => {
+            &What::Look { lease, hears, since, .. }
+            | &What::Abandon { lease, hears, since, .. } => {
                 words.numbers([lease, u64::from(hears), since]);
             }
         }

@@ -20,7 +20,7 @@ end
 local function begin_grace(period)
   redis.call('SET', counter, microseconds())
   redis.call('SET', grace, '1', 'PX', period)
-  redis.call('PUBLISH', counter .. '!', 'reclaim')
+  redis.pcall('PUBLISH', counter .. '!', 'reclaim')
 end
 
 local function next_token()
@@ -49,12 +49,16 @@ local function grant(place, now)
   }
 end
 
--- Tells the node of its grant; false when it is not there.
+-- Tells the node of its grant; false when it is not there. A user who may not publish tells nobody: the
+-- node looks within a second.
 local function is_told(granted)
-  return not granted.hears or redis.call('PUBLISH', counter .. ':' .. granted.node, granted.notice) > 0
+  if not granted.hears then return true end
+  local told = redis.pcall('PUBLISH', counter .. ':' .. granted.node, granted.notice)
+  return type(told) == 'table' or told > 0
 end
 
--- Lets in the first of the line who is there. The key must be nobody's.
+-- Lets in the first of the line who is there. The key must be nobody's, and it is so for sure only when
+-- there is no grace period.
 local function let_in(now)
   while true do
     local place = redis.call('LPOP', line)

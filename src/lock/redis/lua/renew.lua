@@ -3,10 +3,15 @@
 
 --{common}
 local me, left, token, lease, since, period = unpack(ARGV)
-local value = table.concat({ me, token, lease, since }, '|')
+local value = table.concat({ me, token, lease, '' }, '|')
 local held = redis.call('GET', holder)
+if held and string.sub(held, 1, #value) == value then
+  -- Also when the server has no memory for more.
+  redis.call('PEXPIRE', holder, left)
+  return 1
+end
 if is_of(held, me) then
-  redis.call('SET', holder, value, 'PX', left)
+  redis.call('SET', holder, value .. string.match(held, '%d+$'), 'PX', left)
   return 1
 end
 if redis.call('EXISTS', counter) == 0 then
@@ -17,5 +22,6 @@ end
 -- Nothing is granted now: what else is held was granted before, and lost its place since if it has a
 -- smaller token.
 if held and tonumber(string.match(held, '^[^|]*|%d+|(%d+)|')) >= tonumber(token) then return 0 end
-redis.call('SET', holder, value, 'PX', left)
+if tonumber(redis.call('GET', counter)) < tonumber(token) then redis.call('SET', counter, token) end
+redis.call('SET', holder, value .. since, 'PX', left)
 return 1

@@ -1,7 +1,7 @@
 //! What is due at a time: looks, renewals, ends.
 
 use super::{
-    CLAIM, NEVER, Table,
+    LONGEST_LOOK, NEVER, RESEND, RESENT, Table,
     entry::{Entry, State, renewal},
 };
 use crate::{
@@ -17,7 +17,15 @@ impl Table {
     pub fn ring(&mut self, now: u64) -> Vec<Op> {
         let mut due = Vec::new();
         self.wheel.advance(now, usize::MAX, |id| due.push(id));
-        due.into_iter().filter_map(|id| self.act(id, now)).collect()
+        let mut ops: Vec<Op> = due.into_iter().filter_map(|id| self.act(id, now)).collect();
+        if self.resend_at <= now {
+            self.unsent.retain(|op| op.until() > now);
+            if self.connected {
+                ops.extend(self.unsent.drain(..self.unsent.len().min(RESENT)));
+            }
+            self.resend_at = if self.unsent.is_empty() { NEVER } else { now + RESEND };
+        }
+        ops
     }
 
     fn act(&mut self, id: u32, now: u64) -> Option<Op> {
@@ -33,8 +41,8 @@ impl Table {
             State::Asking { give_up, .. } if *give_up <= now => {
                 let reason = "it was away for too long".into();
                 let error = Error::Unavailable { server: self.server.clone(), reason };
-                let op = self.abandon_as(number, News::Failed(error), now);
-                self.unsent.extend(op);
+                let op = self.abandon_as(number, News::Failed(error), now)?;
+                self.resend(op, now);
                 None
             }
             State::Asking { asked, give_up } => {
@@ -46,7 +54,7 @@ impl Table {
             }
             State::Waiting { look_at } => {
                 // In case the answer is lost.
-                *look_at = now + CLAIM;
+                *look_at = now + LONGEST_LOOK;
                 let due = (*look_at).min(wait_end);
                 let op = entry.look();
                 self.schedule(id, due);

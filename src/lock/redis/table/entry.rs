@@ -20,6 +20,12 @@ pub struct Entry {
     /// Whether the server was told that this node hears of grants.
     pub hears: bool,
     pub since: u64,
+    /// When it was asked for, among all.
+    pub order: u64,
+    /// How often it has been given another length.
+    pub turn: u32,
+    /// How often a place in the line was asked for.
+    pub place: u32,
     pub state: State,
 }
 
@@ -45,19 +51,21 @@ impl Entry {
         Op::new(self.number, Arc::clone(&self.key), what)
     }
 
-    pub fn acquire(&self) -> Op {
+    /// Asks for a place in the line, or the key.
+    pub fn acquire(&mut self) -> Op {
+        self.place += 1;
         let Self { lease, hears, waits: wait, since, .. } = *self;
         self.op(What::Acquire { lease, hears, wait, since })
     }
 
     pub fn look(&self) -> Op {
-        let Self { lease, hears, since, .. } = *self;
-        self.op(What::Look { lease, hears, since })
+        let Self { lease, hears, since, place, .. } = *self;
+        self.op(What::Look { lease, hears, since, place })
     }
 
     pub fn renew(&self, left: u64, token: u64, done: Done) -> Op {
         let lease = self.lease.max(left);
-        self.op(What::Renew { left, token, lease, since: self.since, done })
+        self.op(What::Renew { left, token, lease, since: self.since, turn: self.turn, done })
     }
 }
 

@@ -24,6 +24,15 @@ use std::{
 const CLAIM: u64 = 1000;
 /// How often those look who are not told of their grants: servers without RESP3 push nothing.
 const LOOK: u64 = 50;
+/// The longest that the first in a line of this process goes without a look: the lease that it waits for
+/// may have come to another, whose end it was not told.
+const LONGEST_LOOK: u64 = 1000;
+/// How soon a lease that is longer than its window is claimed. Most locks are given back before.
+const CLAIM_AFTER: u64 = 15;
+/// The pause before what ends a lease or a wait is sent again.
+const RESEND: u64 = 250;
+/// Of those, how many at a time.
+const RESENT: usize = 1000;
 /// The pause before a command is tried again that could not be sent.
 const RETRY: u64 = 50;
 /// Leases below this may be over before their holder hears of them, and are handed out all the same.
@@ -59,8 +68,10 @@ pub struct Table {
     server: String,
     /// How long the server may be away before waits are given up.
     patience: u64,
-    /// What ends leases and waits, and could not be sent.
-    unsent: Vec<Op>,
+    /// What ends leases and waits, and was not answered; and when it is sent again.
+    unsent: VecDeque<Op>,
+    resend_at: u64,
+    last_order: u64,
     /// The earliest deadline set since it was asked last.
     soonest: u64,
 }
@@ -82,7 +93,9 @@ impl Table {
             connected: false,
             server,
             patience,
-            unsent: Vec::new(),
+            unsent: VecDeque::new(),
+            resend_at: NEVER,
+            last_order: 0,
             soonest: NEVER,
         }
     }
@@ -119,14 +132,16 @@ impl Table {
     }
 
     pub fn next_tick(&self) -> Option<u64> {
-        self.wheel.next_tick()
+        let tick = self.wheel.next_tick().unwrap_or(NEVER).min(self.resend_at);
+        (tick != NEVER).then_some(tick)
     }
 
     /// Asks for a key.
     pub fn request(&mut self, request: &Request, now: u64, since: u64) -> Op {
         let Request { owner, number, wait, lease, hold, watched, .. } = *request;
         let wait_end = now.saturating_add(wait);
-        let entry = Entry {
+        self.last_order += 1;
+        let mut entry = Entry {
             number,
             owner,
             key: Arc::clone(&request.key),
@@ -137,6 +152,9 @@ impl Table {
             waits: wait > 0,
             hears: self.hears,
             since,
+            order: self.last_order,
+            turn: 0,
+            place: 0,
             state: State::Asking { asked: true, give_up: now + self.patience },
         };
         let op = entry.acquire();
@@ -162,13 +180,16 @@ impl Table {
         done: Done,
     ) -> Option<Op> {
         let entry = self.remove(number, now);
-        let lease = entry.as_ref().map_or(0, |entry| entry.lease);
+        let (lease, trusted) = match &entry {
+            Some(Entry { lease, state: State::Held { until, .. }, .. }) => (*lease, *until),
+            _ => (0, 0),
+        };
         let Some(key) = entry.map(|entry| entry.key).or(key) else {
             done.tell(Ok(false));
             return None;
         };
         let until = now.saturating_add(lease);
-        Some(Op::new(number, key, What::Release { since, until, done }))
+        Some(Op::new(number, key, What::Release { since, trusted, until, done }))
     }
 
     /// Ends a lease or a wait, without a word.
@@ -205,14 +226,18 @@ impl Table {
             done.tell(Ok(false));
             return None;
         }
-        // Not renewed by the old rules any more.
+        // Not renewed by the old rules any more; and it may become shorter, answered or not.
         *end = now.saturating_add(hold);
-        let token = *token;
+        *until = (*until).min(now.saturating_add(lease));
+        let (token, due) = (*token, (*until).min(*end));
         let entry = self.entry(number)?;
         entry.lease = lease;
         entry.hold = hold;
         entry.watched = watched;
-        Some(entry.renew(lease, token, done))
+        entry.turn += 1;
+        let op = entry.renew(lease, token, done);
+        self.schedule_number(number, due);
+        Some(op)
     }
 
     /// Whether the lease is there.
@@ -249,14 +274,33 @@ impl Table {
         self.hears = hears;
         self.connected = true;
         let mut ops = self.reclaim(now);
-        ops.extend(self.unsent.drain(..).filter(|op| op.until() > now));
-        for entry in self.entries.iter_mut().flatten() {
-            if let State::Asking { asked: asked @ false, .. } = &mut entry.state {
+        self.unsent.retain(|op| op.until() > now);
+        ops.extend(self.unsent.drain(..));
+        self.resend_at = NEVER;
+        let mut asking: Vec<&mut Entry> = self
+            .entries
+            .iter_mut()
+            .flatten()
+            .filter(|entry| matches!(entry.state, State::Asking { asked: false, .. }))
+            .collect();
+        // So that those of one line stand in it as before.
+        asking.sort_unstable_by_key(|entry| entry.order);
+        for entry in asking {
+            if let State::Asking { asked, .. } = &mut entry.state {
                 *asked = true;
-                ops.push(entry.look());
             }
+            ops.push(entry.look());
         }
         ops
+    }
+
+    /// What ends a lease or a wait was not answered: it is sent again, as long as that makes sense.
+    fn resend(&mut self, op: Op, now: u64) {
+        self.unsent.push_back(op);
+        if self.resend_at == NEVER {
+            self.resend_at = now + RESEND;
+            self.soonest = self.soonest.min(self.resend_at);
+        }
     }
 
     /// The server may have lost what it granted: it is told of it.
@@ -293,28 +337,35 @@ impl Table {
         }
     }
 
-    /// This node is told of a grant.
+    /// This node is told of a grant. `trusts`: the notice is on the connection by which the server answers,
+    /// and so no older than what it has answered.
     pub fn granted(
         &mut self,
         number: u64,
         token: u64,
         key: &str,
+        trusts: bool,
         now: u64,
         since: u64,
     ) -> Option<Op> {
         let confirmed = self.confirmed;
         let Some(entry) = self.entry(number) else {
             // Nobody waits for it any more: it is given on.
-            let what = What::Release { since, until: now + CLAIM, done: Done::default() };
+            let (until, done) = (now + CLAIM, Done::default());
+            let what = What::Release { since, trusted: 0, until, done };
             return Some(Op::new(number, key.into(), what));
         };
-        if matches!(entry.state, State::Held { .. }) {
+        if *entry.key != *key || matches!(entry.state, State::Held { .. }) {
             return None;
         }
         let lease = entry.lease.min(CLAIM);
         let until = (confirmed + lease).saturating_sub(drift(lease));
-        if until > now + lease / 4 {
+        if trusts && until > now + lease / 4 {
             self.hold(number, token, until, lease, now);
+            return None;
+        }
+        if matches!(entry.state, State::Asking { asked: true, .. }) {
+            // The answer tells.
             return None;
         }
         // It was sent who knows when: the grant may be over. Asking costs a round trip.
@@ -325,7 +376,10 @@ impl Table {
     fn hold(&mut self, number: u64, token: u64, until: u64, granted: u64, now: u64) {
         let Some(entry) = self.entry(number) else { return };
         let end = if granted >= entry.hold { until } else { now.saturating_add(entry.hold) };
-        let renew_at = if end > until { now + until.saturating_sub(now) / 3 } else { NEVER };
+        let rest = until.saturating_sub(now);
+        // A window that was granted to one who waited is not its lease: it is claimed soon.
+        let after = if granted < entry.lease { CLAIM_AFTER.min(rest / 3) } else { rest / 3 };
+        let renew_at = if end > until { now + after } else { NEVER };
         entry.state = State::Held { token, until, end, renew_at, renewing: false };
         let (owner, key) = (entry.owner, Arc::clone(&entry.key));
         self.schedule_number(number, until.min(end).min(renew_at));
@@ -334,8 +388,8 @@ impl Table {
     }
 
     fn wait(&mut self, number: u64, look_at: u64, now: u64) {
-        let look_at = if self.hears { look_at } else { look_at.min(now + LOOK) };
         let Some(entry) = self.entry(number) else { return };
+        let look_at = look_at.min(now + if entry.hears { LONGEST_LOOK } else { LOOK });
         let again = matches!(entry.state, State::Waiting { .. });
         entry.state = State::Waiting { look_at };
         let (key, wait_end) = (Arc::clone(&entry.key), entry.wait_end);
@@ -362,10 +416,12 @@ impl Table {
         while let Some(first) = line.front() {
             let id = self.by_number.get(first).copied();
             let entry = id.and_then(|id| self.entries[id as usize].as_mut());
-            if let (Some(id), Some(Entry { state: State::Waiting { look_at }, wait_end, .. })) =
-                (id, entry)
+            if let (
+                Some(id),
+                Some(Entry { state: State::Waiting { look_at }, wait_end, hears, .. }),
+            ) = (id, entry)
             {
-                *look_at = now + if self.hears { CLAIM } else { LOOK };
+                *look_at = now + if *hears { LONGEST_LOOK } else { LOOK };
                 let due = (*look_at).min(*wait_end);
                 return self.schedule(id, due);
             }
