@@ -324,6 +324,158 @@ describe('a server that is lost', () => {
   });
 });
 
+describe('what must not happen', () => {
+  test('managers with different grace periods do not take each other\'s grants', async () => {
+    const [one, two, other] = [on(server.port), on(server.port, { gracePeriod: 150 }), on(server.port, { url: { port: server.port, ...FAST, commandTimeout: 4999 } })];
+    const held = [await other.acquire('of one', 60_000), await other.acquire('of two', 60_000)];
+    let second = false;
+    const waiting = [one.acquire('of one', 60_000), two.acquire('of two', 60_000).then((release) => { second = true; return release; })];
+    await until(async () => (await other.holders()).filter(({ key, waiters }) => key.startsWith('of ') && waiters === 1).length === 2);
+    await held[0]();
+    await (await waiting[0])();
+    expect(second).toBe(false);
+    await held[1]();
+    await (await waiting[1])();
+  });
+
+  test('a wait behind a lease without an end, whose key then goes to one that is killed, is not forgotten', async () => {
+    const locks = on(server.port);
+    const release = await locks.acquire('endless', Infinity);
+    const killed = nodeOn(server.port, `await locks.acquire('endless', 700); say('held'); await next();`);
+    await until(async () => (await locks.holders()).find(({ key }) => key === 'endless')?.waiters === 1);
+    const waiting = locks.acquire('endless', 60_000);
+    await until(async () => (await locks.holders()).find(({ key }) => key === 'endless')?.waiters === 2);
+    await release();
+    await until(() => killed.lines.includes('held'));
+    killed.handle.kill('SIGKILL');
+    await (await waiting)();
+  });
+
+  test('after close: what had lapsed can be released and extended without harm, and the process lives', async () => {
+    const run = child(`(async () => {
+      const locks = new mortise.LockManager({ defaultAdapter: 'redis', url: '${server.url}', gracePeriod: ${gracePeriod} });
+      const release = await locks.acquire('late', 100);
+      const lock = await locks.tryAcquire('late too');
+      await lock.acquire(100);
+      await locks.close();
+      await new Promise((resolve) => setTimeout(resolve, 400));
+      await release();
+      console.log(await lock.extend(100).catch((error) => error.code));
+      await lock.release();
+    })();`);
+    expect(await run.exit).toEqual({ code: 0, signal: null, errors: '' });
+    expect(run.lines).toEqual(['E_LOCK_NOT_ACTIVE']);
+  });
+
+  test('a grant that comes while the adapter closes is given back', async () => {
+    const [locks, other] = [on(server.port), on(server.port)];
+    const release = await other.acquire('crossing', 60_000);
+    const waiting = rejection(locks.runExclusive('crossing', () => 1, 60_000));
+    await until(async () => (await other.holders()).find(({ key }) => key === 'crossing')?.waiters === 1);
+    const releasing = release();
+    await null;
+    // The grant is in the mailbox when the loop comes round.
+    busy(200);
+    await locks.close();
+    expect((await waiting).code).toBe('E_LOCK_ABORTED');
+    await releasing;
+    await (await other.acquire('crossing', 60_000))();
+  });
+
+  test('what could not be acknowledged is undone when the server answers again', async () => {
+    const own = await RedisServer.start();
+    const locks = on(own.port, { url: { port: own.port, heartbeat: 10_000, heartbeatTimeout: 10_000, commandTimeout: 400 } });
+    await (await locks.acquire('warm', 5000))();
+    own.pause();
+    const errors = await Promise.all([rejection(locks.acquire('stalled', Infinity)), rejection(locks.tryAcquire('stalled'))]);
+    for (const { code } of errors) expect(['E_TIMEOUT', 'E_UNAVAILABLE']).toContain(code);
+    own.resume();
+    await until(async () => (await locks.holders().catch(() => [1])).length === 0);
+    await (await locks.acquire('stalled', 5000))();
+    await Promise.all(open.splice(0).map((it) => it.close()));
+    await own.stop();
+  });
+
+  test('an old release does not lengthen the lease of another', async () => {
+    const locks = on(server.port);
+    const old = await locks.acquire('old', 100);
+    const killed = nodeOn(server.port, `await locks.acquire('old', 1500); say('held'); await next();`);
+    await until(() => killed.lines.includes('held'));
+    const waiting = locks.acquire('old', 60_000);
+    await until(async () => (await locks.holders()).find(({ key }) => key === 'old')?.waiters === 1);
+    const { ttl } = (await locks.holders()).find(({ key }) => key === 'old');
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    await old();
+    const after = (await locks.holders()).find(({ key }) => key === 'old');
+    if (after?.waiters === 1) expect(after.ttl).toBeLessThan(ttl);
+    killed.handle.kill('SIGKILL');
+    await (await waiting)();
+  });
+
+  test('an adapter that is used without connect waits, and is let in', async () => {
+    const adapters = [1, 2].map((n) => new RedisLockAdapter({ port: server.port, app: 'at once', gracePeriod, commandTimeout: 4000 + n }));
+    const taken = await adapters[0].acquire('k', 60_000);
+    const waiting = adapters[1].acquire('k', 60_000);
+    await until(async () => (await adapters[0].holders())[0].waiters === 1);
+    await taken();
+    await (await waiting)();
+    await Promise.all(adapters.map((adapter) => adapter.close()));
+  });
+
+  test('users who may not publish or ask for INFO: everybody gets in, and tokens grow', async () => {
+    await server.call('ACL', 'SETUSER', 'poor', 'on', '>secret', '~*', '+@all', '-info', 'resetchannels');
+    const url = { port: server.port, ...FAST, username: 'poor', password: 'secret' };
+    const [poor, rich] = [on(server.port, { url }), on(server.port)];
+    const waiters = (count) => until(async () => (await rich.holders()).find(({ key }) => key === 'acl')?.waiters === count);
+    const first = await poor.acquire('acl', 60_000);
+    const waiting = [rich.acquire('acl', 60_000)];
+    await waiters(1);
+    waiting.push(poor.acquire('acl', 60_000));
+    await waiters(2);
+    await first();
+    const second = await waiting[0];
+    await second();
+    const third = await waiting[1];
+    const tokens = [first, second, third].map(({ fencingToken }) => fencingToken);
+    expect(tokens).toEqual([...new Set(tokens)].sort((a, b) => a - b));
+    await third();
+  });
+
+  test('a server that goes back to older data: nobody but a holder lets in the next during the grace period', async () => {
+    const own = await RedisServer.start();
+    const proxies = [await Proxy.to(own.port), await Proxy.to(own.port)];
+    const [a, b] = proxies.map(({ port }) => on(port, { gracePeriod: 2500 }));
+    const d = on(own.port, { gracePeriod: 2500 });
+    for (const locks of [a, b, d]) await (await locks.acquire('warm'))();
+    const release = await a.acquire('k', 60_000);
+    await own.call('SAVE');
+    // The release is done, and its node does not hear of it.
+    proxies[0].mode = 'half';
+    const releasing = release();
+    await until(async () => (await d.holders()).every(({ key }) => key !== 'k'));
+    const { promise, resolve } = gate();
+    const running = b.runExclusive('k', async ({ signal }) => { await promise; return signal.aborted; }, 30_000);
+    await until(async () => (await d.holders()).some(({ key }) => key === 'k'));
+    proxies[1].mode = 'refuse';
+    await own.kill();
+    proxies[1].cut();
+    proxies[0].mode = 'pass';
+    await own.up();
+    let let_in = false;
+    const waiting = d.acquire('k', 60_000).then((taken) => { let_in = true; return taken; });
+    await releasing;
+    proxies[1].mode = 'pass';
+    // The holder puts its lock back.
+    await until(async () => (await d.holders().catch(() => [])).some(({ key, waiters }) => key === 'k' && waiters === 1));
+    expect(let_in).toBe(false);
+    resolve();
+    expect(await running).toBe(false);
+    await (await waiting)();
+    await Promise.all(open.splice(0).map((it) => it.close()));
+    await own.stop();
+  });
+});
+
 describe('kinds of servers', () => {
   test('without RESP3 nobody is told, and all the same everybody gets in, in order', async () => {
     const url = { port: server.port, ...FAST, protocol: 2 };

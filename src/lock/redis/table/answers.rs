@@ -65,6 +65,13 @@ impl Table {
                 self.hold(number, token, until, granted, now);
                 None
             }
+            Ok(Answer::Waiting { .. }) if entry.waits && entry.wait_end <= now => {
+                self.abandon_as(number, News::TimedOut, now)
+            }
+            Ok(Answer::Flag(_)) if entry.waits && entry.wait_end <= now => {
+                self.end(number, News::TimedOut, now);
+                None
+            }
             Ok(Answer::Waiting { left }) => {
                 self.wait(number, now.saturating_add(left).saturating_add(1), now);
                 None

@@ -33,6 +33,10 @@ impl Table {
         let (number, wait_end) = (entry.number, entry.wait_end);
         let held = matches!(entry.state, State::Held { .. });
         if !held && wait_end <= now {
+            if self.connected && matches!(entry.state, State::Asking { asked: true, .. }) {
+                // The answer is on its way: a key that is free is got however short the wait is.
+                return None;
+            }
             return self.abandon_as(number, News::TimedOut, now);
         }
         match &mut entry.state {

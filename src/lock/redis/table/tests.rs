@@ -282,9 +282,26 @@ fn a_renewal_from_before_an_extension_does_not_change_its_end() {
 #[test]
 fn what_was_done_after_all_for_one_who_gave_up_is_undone() {
     let (mut table, _) = table();
-    let op = table.request(&request(NUMBER, 50, 500, 500), 0, 0);
-    assert!(matches!(table.ring(60).as_slice(), [Op { what: What::Abandon { .. }, .. }]));
+    let op = table.request(&request(NUMBER, NEVER, 500, 500), 0, 0);
+    assert!(table.give_up(NUMBER, 60, 0).is_some());
     let next = table.answered(&op, Ok(Answer::Waiting { left: 5 }), 0, 70);
+    assert!(next.is_some_and(|op| matches!(op.what, What::Abandon { .. })));
+}
+
+#[test]
+fn a_wait_shorter_than_a_round_trip_is_over_with_the_answer() {
+    let asked = |answer| {
+        let (mut table, ear) = table();
+        let op = table.request(&request(NUMBER, 1, 500, 500), 0, 0);
+        assert!(table.ring(10).is_empty());
+        assert!(ear.take().is_empty());
+        let next = table.answered(&op, Ok(answer), 0, 20);
+        (ear.take(), next)
+    };
+    let (told, next) = asked(Answer::Held { token: 5, left: None });
+    assert_eq!((told, next.is_none()), (vec!["Granted".to_owned()], true));
+    let (told, next) = asked(Answer::Waiting { left: 5 });
+    assert_eq!(told, ["TimedOut"]);
     assert!(next.is_some_and(|op| matches!(op.what, What::Abandon { .. })));
 }
 
