@@ -25,8 +25,9 @@ const CLAIM: u64 = 1000;
 /// How often those look who are not told of their grants: servers without RESP3 push nothing.
 const LOOK: u64 = 50;
 /// The longest that the first in a line of this process goes without a look: the lease that it waits for
-/// may have come to another, whose end it was not told.
-const LONGEST_LOOK: u64 = 1000;
+/// may have come to another, whose end it was not told; or to itself, and the notice got lost. Well within
+/// the window of such a grant.
+const LONGEST_LOOK: u64 = 600;
 /// How soon a lease that is longer than its window is claimed. Most locks are given back before.
 const CLAIM_AFTER: u64 = 15;
 /// The pause before what ends a lease or a wait is sent again.
