@@ -33,6 +33,7 @@ function readHistory({ name, text, stops = [] }) {
     gap: (time, id) => ear(id).gaps.push(time),
     wrong: (time, ...what) => wrong.push(what.join(' ')),
     complete: () => { complete = true; },
+    wait: () => {},
   };
   const lines = text.split('\n');
   // A process that was killed may have been so in the middle of its last line.

@@ -9,7 +9,7 @@ const { join } = require('node:path');
 const { PubSubManager } = require('../..');
 const { Proxy } = require('../servers/proxy');
 const { RedisServer, startSentinels } = require('../servers/redis');
-const { recorder, temporaryFolder, until } = require('../support');
+const { child, recorder, temporaryFolder, until } = require('../support');
 const { problemsOf, readHistory } = require('./pub-sub-history');
 
 const DURATION = Number(process.env.MORTISE_FAULT_SECONDS ?? 120) * 1000;
@@ -193,3 +193,130 @@ test('nothing twice, nothing out of order, nothing lost without a gap, and all n
   await Promise.all(nodes.all.map(({ proxy }) => proxy.close()));
   await server.stop();
 }, DURATION + 150_000);
+
+test('the checker finds what is lost, what comes twice, what is out of order, and what comes after the end', () => {
+  const history = (name, ...lines) => readHistory({ name, text: `${lines.map((line, at) => JSON.stringify([line[0], at, ...line.slice(1)])).join('\n')}\n["torn` });
+  const publishing = ['p', 1, 2, 3, 4].flatMap((n) => (n === 'p' ? [] : [['publishing', n, 'c'], ['published', n]]));
+  const publisher = (...more) => history('p', ['wait'], ...publishing, ...more);
+  const got = (...numbers) => numbers.map((n) => ['got', 0, 'p', n]);
+  const problems = (...lines) => problemsOf([publisher(), history('s', ['subscribed', 0, 'c', 'app'], ...lines)]).map((problem) => Object.keys(problem).filter((key) => key !== 'node' && key !== 'ear')[0]);
+  const complete = ['complete'];
+  expect(problems(...got(1, 2, 3, 4), complete)).toEqual([]);
+  expect(problems(...got(1, 2, 4), complete)).toEqual(['lost']);
+  expect(problems(...got(1, 2, 3), complete)).toEqual(['lost']);
+  expect(problems(...got(1, 2, 2, 3, 4), complete)).toEqual(['twice']);
+  expect(problems(...got(1, 3, 2, 4), complete)).toEqual(['outOfOrder']);
+  expect(problems(...got(1, 2, 3, 4, 5), complete)).toEqual(['neverPublishedOn']);
+  expect(problems(...got(1, 2, 3), ['unsubscribed', 0], ...got(4), complete)).toEqual(['heardAfterTheEnd']);
+  // Told of in time, and too early: when the message had not been published yet.
+  expect(problems(...got(1, 2, 4), ['gap', 0, 'trimmed'], ...got().concat(Array.from({ length: 9 }, () => ['wait'])), complete)).toEqual(['lost']);
+  expect(problems(...got(1, 2, 4), ...Array.from({ length: 9 }, () => ['wait']), ['gap', 0, 'trimmed'], complete)).toEqual([]);
+  expect(problems(['wrong', 'something'], ...got(1, 2, 3, 4), complete)).toEqual(['wrong']);
+});
+
+describe('a failover behind sentinels', () => {
+  let over;
+  beforeEach(() => { over = false; });
+  // Also of a test that failed halfway.
+  afterEach(() => { over = true; });
+
+  const CLOCK = { heartbeatTimeout: 500, reconnectGrace: 200, connectTimeout: 5000, commandTimeout: 15_000 };
+
+  /** Who is promoted closes its connections. */
+  const hasRole = (server, role) => server.call('ROLE').then(([is]) => is === role, () => false);
+
+  /** The replica hears nothing more of its master, which dies: what it acknowledged meanwhile is lost. */
+  const crash = async ({ master, replica }, other, during) => {
+    replica.pause();
+    other.kill('SIGSTOP');
+    try {
+      // More than the connection between them holds, so that what comes after it stays with the master.
+      await master.call('SET', 'large', 'x'.repeat(64 << 20));
+      await during();
+      await master.kill();
+    } finally {
+      replica.resume();
+      other.kill('SIGCONT');
+    }
+  };
+  /** For some seconds there are two masters, until the sentinels make the old one a replica. */
+  const order = async ({ master, sentinels }, _, during) => {
+    await during();
+    await sentinels[0].call('SENTINEL', 'FAILOVER', 'main');
+    await until(() => hasRole(master, 'slave'), 60_000);
+  };
+
+  /** A process that hears `ch`. */
+  const listener = (url) => {
+    const process = child(`
+      const now = () => Number(process.hrtime.bigint() / 1000n) / 1000;
+      const manager = new mortise.PubSubManager({ name: 'main' }, { adapter: 'redis', url: ${JSON.stringify({ url, ...CLOCK, heartbeat: 190 })} });
+      (async () => {
+        await manager.connect();
+        await manager.subscribe('ch', ([name, n]) => console.log(JSON.stringify({ name, n })), { onGap: () => console.log(JSON.stringify({ gap: now() })) });
+        console.log('{}');
+        process.stdin.once('data', async () => { process.stdin.unref(); await manager.close(); });
+      })();
+    `, { stdin: 'pipe', deadline: 170_000 });
+    const heard = () => process.lines.map((line) => JSON.parse(line));
+    return { process, get got() { return heard().filter(({ name }) => name); }, get gaps() { return heard().flatMap(({ gap }) => gap ?? []); } };
+  };
+
+  test.each([['after a crash that loses what was acknowledged', crash, true], ['on order', order, false]])('%s: messages go on, none twice, none lost without a gap', async (_, failover, loses) => {
+    const group = await startSentinels();
+    const logger = recorder();
+    const made = [];
+    const make = async () => {
+      // Options that differ share nothing, as those of different processes.
+      const url = { url: group.url, ...CLOCK, heartbeat: 200 + made.length };
+      const manager = new PubSubManager({ name: 'main', logger }, { adapter: 'redis', url });
+      made.push(manager);
+      await manager.connect();
+      return manager;
+    };
+    const [here, other] = [{ got: [], gaps: [] }, listener(group.url)];
+    await (await make()).subscribe('ch', ([name, n]) => here.got.push({ name, n }), { onGap: () => here.gaps.push(now()) });
+    await until(() => other.process.lines.length > 0);
+    const publishers = await Promise.all(['a', 'b'].map(async (name) => ({ name, manager: await make(), all: [], rejected: [] })));
+    const work = publishers.map(async ({ name, manager, all, rejected }) => {
+      while (!over) {
+        const message = { n: all.length, called: now() };
+        all.push(message);
+        message.done = manager.publish('ch', [name, message.n]).then(() => { message.at = now(); }, (error) => rejected.push(error.code));
+        await pause(2);
+      }
+      await Promise.all(all.map(({ done }) => done));
+    });
+    const acknowledged = () => publishers.map(({ all }) => all.filter(({ at }) => at).length);
+    const grown = async (by) => {
+      const before = acknowledged();
+      await until(() => acknowledged().every((count, i) => count >= before[i] + by), 60_000);
+    };
+    await grown(200);
+    await failover(group, other.process.handle, () => grown(200));
+    await until(() => hasRole(group.replica, 'master'), 60_000);
+    await grown(200);
+    over = true;
+    await Promise.all(work);
+    const last = publishers.map(({ name, all }) => ({ name, n: all.findLast(({ at }) => at).n }));
+    let lost = 0;
+    for (const heard of [here, other]) {
+      await until(() => { const { got } = heard; return last.every(({ name, n }) => got.some((message) => message.name === name && message.n === n)); }, 20_000);
+      for (const { name, all } of publishers) {
+        const mine = heard.got.filter((message) => message.name === name).map(({ n }) => n);
+        expect(mine.filter((n, i) => i > 0 && n <= mine[i - 1])).toEqual([]);
+        const missed = all.filter(({ at, n }) => at && !mine.includes(n));
+        lost += missed.length;
+        // A gap of what somebody else has noticed is told within a look at the log.
+        await until(() => missed.every(({ called }) => heard.gaps.some((gap) => gap > called)), 10_000);
+      }
+    }
+    expect(publishers.flatMap(({ rejected }) => rejected).filter((code) => code !== 'E_UNAVAILABLE' && code !== 'E_TIMEOUT')).toEqual([]);
+    console.log(`${acknowledged().join(' and ')} acknowledged, ${lost} not heard, ${here.gaps.length} and ${other.gaps.length} gaps told`);
+    if (loses) expect(Math.min(lost, here.gaps.length, other.gaps.length)).toBeGreaterThan(0);
+    other.process.handle.stdin.write('end\n');
+    expect(await other.process.exit).toMatchObject({ code: 0, errors: '' });
+    await Promise.all(made.map((manager) => manager.close()));
+    await group.stop();
+  }, 180_000);
+});
