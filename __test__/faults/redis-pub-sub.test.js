@@ -4,7 +4,7 @@
 // written down, and checked.
 
 const { fork } = require('node:child_process');
-const { mkdtempSync, readFileSync, rmSync, writeFileSync } = require('node:fs');
+const { cpSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } = require('node:fs');
 const { join } = require('node:path');
 const { PubSubManager } = require('../..');
 const { Proxy } = require('../servers/proxy');
@@ -126,6 +126,7 @@ const ofProcesses = {
     child.kill('SIGCONT');
   },
 };
+const data = (server) => join(server.folder, 'appendonlydir');
 /** What goes wrong with the server and the ways to it. */
 const ofServer = {
   async cut({ proxy }) { proxy.cut(); },
@@ -147,7 +148,18 @@ const ofServer = {
   },
   async empty(_, server) {
     await server.kill();
-    rmSync(join(server.folder, 'appendonlydir'), { recursive: true, force: true });
+    rmSync(data(server), { recursive: true, force: true });
+    await pause(random(700));
+    await server.up();
+  },
+  /** It comes back with what it had some time ago, as from a replica that was behind. */
+  async old(_, server) {
+    const copy = `${data(server)}-old`;
+    cpSync(data(server), copy, { recursive: true });
+    await pause(random(1500));
+    await server.kill();
+    rmSync(data(server), { recursive: true, force: true });
+    renameSync(copy, data(server));
     await pause(random(700));
     await server.up();
   },
@@ -171,7 +183,7 @@ test('nothing twice, nothing out of order, nothing lost without a gap, and all n
   const counts = {};
   await Promise.all([
     afflict(ofProcesses, ['kill', 'stop', 'stop'], nodes, server, counts),
-    afflict(ofServer, ['cut', 'cut', 'half', 'half', 'refuse', 'restart', 'empty'], nodes, server, counts),
+    afflict(ofServer, ['cut', 'cut', 'half', 'half', 'refuse', 'restart', 'empty', 'old'], nodes, server, counts),
   ]);
   nodes.over = true;
   await nodes.end();
