@@ -316,3 +316,15 @@ async fn connecting_to_a_server_that_is_away_is_an_error_in_time() {
     server.restart();
     adapter.connect().await.expect("connected");
 }
+
+#[tokio::test]
+async fn what_the_server_refuses_is_an_error_at_once_and_the_next_text_is_sent() {
+    let server = RedisServer::start();
+    let publisher = adapter(server.config(), LOG).await;
+    call(&server, ["SET", STREAM, "no stream"]).await;
+    let refused = publisher.publish("c", "text").await.expect_err("refused");
+    assert_eq!(refused.code(), "E_REDIS");
+    assert!(refused.to_string().contains("WRONGTYPE"), "{refused}");
+    call(&server, ["DEL", STREAM]).await;
+    publisher.publish("c", "text").await.expect("published");
+}

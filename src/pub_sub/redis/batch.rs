@@ -16,8 +16,9 @@ use redis::Value;
 use std::{
     future::{Future, pending},
     pin::pin,
+    time::Duration,
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// Those that wait behind a batch, whose time runs too.
 pub trait Expiry {
@@ -213,6 +214,21 @@ impl Batch {
     }
 }
 
+/// How late those may be told whose time has passed during [`while_expiring`].
+const EXPIRY: Duration = Duration::from_millis(20);
+
+/// Waits for `future`, while the deadlines of those that wait run, and of those that come meanwhile.
+pub async fn while_expiring<T>(future: impl Future<Output = T>, waiting: &impl Expiry) -> T {
+    let mut future = pin!(future);
+    loop {
+        tokio::select! {
+            biased;
+            result = &mut future => return result,
+            () = sleep(EXPIRY) => waiting.expire(Instant::now()),
+        }
+    }
+}
+
 async fn until(when: Option<Instant>) {
     match when {
         Some(when) => sleep_until(when).await,
@@ -225,4 +241,40 @@ pub fn is_passing(reply: &Value) -> bool {
     const PASSING: [&str; 6] =
         ["READONLY", "LOADING", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "BUSY"];
     matches!(reply, Value::ServerError(error) if PASSING.contains(&error.code()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use parking_lot::Mutex;
+
+    #[derive(Default)]
+    struct Behind(Mutex<Vec<Instant>>);
+
+    impl Expiry for Behind {
+        fn next_deadline(&self) -> Option<Instant> {
+            self.0.lock().iter().min().copied()
+        }
+
+        fn expire(&self, now: Instant) {
+            self.0.lock().retain(|deadline| *deadline > now);
+        }
+
+        fn late(&self) -> Error {
+            Error::Closed("a test")
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_comes_while_the_log_is_looked_at_is_told_in_time() {
+        let (behind, start) = (Behind::default(), Instant::now());
+        let second = Duration::from_secs(1);
+        let looking = async {
+            sleep(second).await;
+            behind.0.lock().push(start + 2 * second);
+            sleep(second + 2 * EXPIRY).await;
+            behind.0.lock().len()
+        };
+        assert_eq!(while_expiring(looking, &behind).await, 0);
+    }
 }

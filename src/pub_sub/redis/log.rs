@@ -106,11 +106,16 @@ impl Log {
     /// too, else from where reading began, which is before all that is new unless the server's clock
     /// has gone back. What is old shows by its sequence numbers.
     fn begin_again(&mut self, answer: &Answer) {
+        self.counted = None;
         if !answer.present {
             self.start = if answer.last < self.start { Id::ZERO } else { self.start };
             self.position = self.start;
+            if answer.first.is_none_or(|first| first > self.start) {
+                // All that is there is to be read. What was dropped before it is part of this gap.
+                self.position = answer.first.map_or(self.start, Id::previous);
+                self.counted = answer.added.map(|added| added.saturating_sub(answer.length));
+            }
         }
-        self.counted = None;
         self.settle(answer);
     }
 
@@ -237,12 +242,28 @@ mod tests {
         assert_eq!(entries.len(), 1, "only what is new");
         // A clock that has gone back.
         assert_eq!(log.judge(&answer("g", 50, 40, Some(2), 2), 1), Some(Gap::Replaced));
-        assert_eq!(log.position(), Id::ZERO);
+        assert_eq!(log.position(), id(40).previous());
         assert_eq!(log.judge(&answer("g", 50, 40, Some(2), 2), 1), None);
         // Deleted by hand.
         assert_eq!(log.take(vec![entry(40, "c", 1), entry(50, "c", 2)]).len(), 2);
         assert_eq!(log.judge(&answer("g", 50, 40, Some(2), 2), 1), None);
         assert_eq!(log.judge(&answer("g", 60, 60, Some(1), 1), 1), Some(Gap::Replaced));
+    }
+
+    #[test]
+    fn another_log_is_one_gap_however_often_it_is_looked_at_before_it_is_read() {
+        for count in [true, false] {
+            let counted = |added: u64| count.then_some(added);
+            let mut log = log(counted(10));
+            assert_eq!(log.judge(&answer("f", 150, 130, counted(4), 3), 1), Some(Gap::Replaced));
+            assert_eq!(log.judge(&answer("f", 150, 130, counted(4), 3), 1), None);
+            assert_eq!(log.judge(&answer("f", 160, 130, counted(5), 4), 1), None, "more has come");
+            assert_eq!(log.judge(&answer("f", 160, 140, counted(5), 3), 1), Some(Gap::Trimmed));
+            assert_eq!(log.take(vec![entry(140, "a", 1)]).len(), 1);
+        }
+        let mut log = log(Some(10));
+        assert_eq!(log.judge(&answer("f", 0, 0, Some(0), 0), 1), Some(Gap::Replaced), "empty");
+        assert_eq!(log.judge(&answer("f", 130, 130, Some(1), 1), 1), None);
     }
 
     #[test]

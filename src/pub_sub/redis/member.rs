@@ -63,7 +63,7 @@ impl Member {
         // Receivers are called without a lock: they may subscribe and unsubscribe.
         let receiver = self.channels.lock().get(channel).cloned();
         if let Some(receiver) = receiver {
-            call(&receiver, channel, Incoming::Text(text));
+            call(channel, || receiver(channel, Incoming::Text(text)));
         }
     }
 
@@ -71,20 +71,40 @@ impl Member {
         if !self.is_active() {
             return;
         }
-        (self.on_gap)(gap);
+        call("", || (self.on_gap)(gap));
         let receivers: Vec<(String, Receiver)> = {
             let channels = self.channels.lock();
             channels.iter().map(|(name, receiver)| (name.clone(), Arc::clone(receiver))).collect()
         };
         for (channel, receiver) in receivers {
-            call(&receiver, &channel, Incoming::Gap(gap));
+            call(&channel, || receiver(&channel, Incoming::Gap(gap)));
         }
     }
 }
 
-/// A receiver that panics must not end the one who reads for all.
-fn call(receiver: &Receiver, channel: &str, incoming: Incoming<'_>) {
-    if catch_unwind(AssertUnwindSafe(|| receiver(channel, incoming))).is_err() {
+/// Who panics when it is told must not end the one who reads for all.
+fn call(channel: &str, tell: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(tell)).is_err() {
         tracing::error!(channel, "a receiver of pub/sub panicked");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU32;
+
+    #[test]
+    fn who_panics_when_it_is_told_ends_nobody_else() {
+        let heard = Arc::new(AtomicU32::new(0));
+        let member = Member::new(Box::new(|_| panic!("told of a gap")));
+        member.set_active(true);
+        member.insert("bad", Arc::new(|_, _| panic!("told")));
+        let counter = Arc::clone(&heard);
+        member.insert("good", Arc::new(move |_, _| _ = counter.fetch_add(1, Ordering::Relaxed)));
+        member.tell(Gap::Trimmed);
+        member.deliver("bad", "text");
+        member.deliver("good", "text");
+        assert_eq!(heard.load(Ordering::Relaxed), 2);
     }
 }

@@ -155,13 +155,13 @@ impl Expiry for Shared {
     fn expire(&self, now: Instant) {
         let expired: Vec<Group> = {
             let mut queue = self.queue.lock();
-            let mut expired = Vec::new();
-            while queue
-                .groups
-                .front()
-                .is_some_and(|group| group.deadline.is_some_and(|at| at <= now))
-            {
-                expired.extend(queue.groups.pop_front());
+            let is_over = |group: &&Group| group.deadline.is_none_or(|at| at <= now);
+            let over = queue.groups.iter().take_while(is_over).count();
+            // Those that wait for others only stay, and hide nobody.
+            let (expired, empty): (Vec<_>, Vec<_>) =
+                queue.groups.drain(..over).partition(|group| group.deadline.is_some());
+            for group in empty.into_iter().rev() {
+                queue.groups.push_front(group);
             }
             expired
         };
@@ -178,5 +178,43 @@ impl Expiry for Shared {
             State::Ready => Error::CommandTimeout { server, after: config.command_timeout },
             _ => Error::Unavailable { server, reason: monitor.reason() },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redis::{Config, Unwatched};
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// An outbox's queue without its task.
+    fn shared() -> Shared {
+        let config = Config::from_url("redis://127.0.0.1:1").expect("a URL");
+        let redis = Redis::open(config, Arc::new(Unwatched), &Handle::current());
+        Shared {
+            redis,
+            keys: Keys::of("app"),
+            retention: Retention { length: 1, age: Duration::from_secs(1) },
+            wake: Notify::new(),
+            bounds: Bounds::new("redis://h".into()),
+            queue: Mutex::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_others_only_hides_nobody_whose_time_has_passed() {
+        let (shared, late) = (shared(), Arc::new(AtomicU32::new(0)));
+        let now = Instant::now();
+        let deadlines = [None, Some(now), None, Some(now + Duration::from_secs(1))];
+        for deadline in deadlines {
+            let late = Arc::clone(&late);
+            let told = Told::new(Box::new(move |_| _ = late.fetch_add(1, Ordering::Relaxed)), None);
+            let texts = Texts { count: 0, bytes: 0, make: Box::new(Vec::new) };
+            shared.queue.lock().groups.push_back(Group { texts, deadline, told });
+        }
+        shared.expire(now);
+        assert_eq!(late.load(Ordering::Relaxed), 1);
+        let left: Vec<_> = shared.queue.lock().groups.iter().map(|group| group.deadline).collect();
+        assert_eq!(left, [None, None, deadlines[3]]);
     }
 }

@@ -2,7 +2,7 @@
 //! within its age.
 
 use super::{
-    batch::{Batch, is_passing},
+    batch::{Batch, is_passing, while_expiring},
     id::Id,
     keys::unique_name,
     outbox::{Group, Retention, Shared},
@@ -19,7 +19,7 @@ use std::{
 };
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 
 /// The pause before a batch is sent again to a server that is there; it doubles.
@@ -162,9 +162,7 @@ impl Sender {
             let question = Question { epoch: self.epoch.clone(), newest, ..Question::default() };
             let asked = redis.call(question.command(keys, in_full));
             // The next connection is asked again.
-            let Ok(Ok(reply)) = timeout(redis.config().command_timeout, asked).await else {
-                return;
-            };
+            let Ok(reply) = while_expiring(asked, &*self.shared).await else { return };
             if crate::redis::is_unknown(&reply) {
                 continue;
             }
