@@ -1,6 +1,6 @@
 //! What the server's answers change.
 
-use super::{CLAIM, NEVER, RETRY, SHORT, Table, drift, entry::State};
+use super::{CLAIM, NEVER, RETRY, SHORT, Table, early, entry::State};
 use crate::{
     error::{Error, Result},
     lock::redis::{
@@ -55,7 +55,7 @@ impl Table {
         match answer {
             Ok(Answer::Held { token, left }) => {
                 let granted = left.unwrap_or(lease);
-                let until = (sent + granted).saturating_sub(drift(granted));
+                let until = (sent + granted).saturating_sub(early(granted));
                 let is_fresh = matches!(op.what, What::Renew { .. });
                 if !is_fresh && until <= now + lease.min(CLAIM) / 4 && lease >= SHORT {
                     // Too little to count on: it is renewed first, once, if it is still there.
@@ -151,7 +151,7 @@ impl Table {
         match answer {
             Ok(Answer::Flag(true)) => {
                 // Set anew also when that is sooner: it may have been shortened.
-                *until = (sent + left).saturating_sub(drift(left));
+                *until = (sent + left).saturating_sub(early(left));
                 *renew_at = now + until.saturating_sub(now) / 3;
                 if hold <= lease && left >= end.saturating_sub(sent) {
                     *end = *until;
