@@ -275,7 +275,7 @@ fn a_renewal_from_before_an_extension_does_not_change_its_end() {
         table.extend(NUMBER, 500, 500, true, 1710, Done::default()).expect("something to send");
     table.answered(&renewals[0], Ok(Answer::Flag(true)), 1700, 1720);
     table.answered(&op, Ok(Answer::Flag(true)), 1710, 1730);
-    assert!(table.is_held(NUMBER, 2200));
+    assert!(table.is_held(NUMBER, 2180));
     for now in 1740..2300 {
         assert!(table.ring(now).is_empty(), "renewed at {now}");
     }
