@@ -6,7 +6,7 @@ import { redisBusDriver, redisDriver } from 'bentocache/drivers/redis';
 import { Redis } from 'ioredis';
 import { createClient } from 'redis';
 import { compare } from '../harness.mjs';
-import { mortise, RedisServer } from './servers.mjs';
+import { mortise, RedisServer } from '../servers.mjs';
 
 const require = createRequire(import.meta.url);
 const { CacheManager: NocoBaseCacheManager } = require('@nocobase/cache');

@@ -1,7 +1,7 @@
 // From another process's set resolving to this process reading the new value, under 1 000 writes a second.
 import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { mortise, RedisServer } from './servers.mjs';
+import { mortise, RedisServer } from '../servers.mjs';
 
 const now = () => Number(process.hrtime.bigint()) / 1e6;
 const WRITES = 5000;

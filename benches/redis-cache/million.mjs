@@ -1,7 +1,7 @@
 // A million tiered entries: what they cost on JavaScript's heap, beside BentoCache's L1.
 import { BentoCache, bentostore } from 'bentocache';
 import { memoryDriver } from 'bentocache/drivers/memory';
-import { mortise, RedisServer } from './servers.mjs';
+import { mortise, RedisServer } from '../servers.mjs';
 
 const COUNT = 1_000_000;
 const value = (i) => ({ id: i, name: `user ${i}`, roles: ['member'], active: true, note: 'x'.repeat(30) });

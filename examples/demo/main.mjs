@@ -1,96 +1,44 @@
 // A licence audit of the packages in node_modules, shared by several nodes.
 //
-//   npm run demo [-- --nodes N]        N apps in worker threads, 2 unless said otherwise
+//   npm run demo [-- --nodes N]                N apps in worker threads, 2 unless said otherwise
+//   npm run demo -- --nodes N --redis [URL]    N processes that share a Redis server; without a URL one
+//                                              that the demo starts, and stops at its end
 //
-// This process is the coordinator. It gives each node its share over pub/sub (a queue in memory
-// belongs to one app; on a server all nodes would fetch from one). Each node queues a task a
-// package, classifies the licence texts through its cache, and adds to one report under a lock
-// that all of them share. The policy lives in SQLite, is changed in a transaction, and reaches the
-// nodes by sync message. A slow task is cancelled over pub/sub. In the end the report is compared
-// with a plain walk of the tree.
+// This process is the coordinator. It gives each node its share over pub/sub, with Redis too: the event
+// queue is in memory as yet, and such a one belongs to one app; on a server all nodes would fetch from one.
+// Each node queues a task a package, classifies the licence texts through its cache (on Redis: through
+// that of all nodes), and adds to one report under a lock that all of them share. The policy lives in
+// SQLite, is changed in a transaction, and reaches the nodes by sync message. A slow task is cancelled
+// over pub/sub. In the end the report is compared with a plain walk of the tree; on Redis it is also told
+// which worker ids the nodes had, and who held the lock.
 
+import { randomUUID } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
+import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Worker } from 'node:worker_threads';
-import { DataTypes, Sequelize } from 'sequelize';
+import { readArguments } from './arguments.mjs';
+import { News } from './news.mjs';
+import { Nodes } from './nodes.mjs';
+import { changePolicy, openPolicy } from './policy.mjs';
 import { Progress, table } from './progress.mjs';
+import { Server } from './server.mjs';
 
 const require = createRequire(import.meta.url);
 const { createApp, Plugin } = require('../..');
 const { classify, findPackages, readLicence } = require('./packages.cjs');
+const { appOptions } = require('./settings.cjs');
 
-const ALLOWED = ['MIT', 'ISC', 'Apache-2.0', 'BSD-2-Clause', 'BSD-3-Clause', '0BSD'];
-const ADDED = ['BlueOak-1.0.0', 'CC0-1.0', 'Python-2.0'];
 const DEADLINE = 120_000;
 
 const say = (text) => console.log(text);
 const folder = mkdtempSync(join(tmpdir(), 'mortise-demo-'));
 const report = join(folder, 'report.json');
-
-function nodesWanted() {
-  const at = process.argv.indexOf('--nodes');
-  const wanted = at < 0 ? 2 : Number(process.argv[at + 1]);
-  if (Number.isInteger(wanted) && wanted >= 1 && wanted <= 32) return wanted;
-  console.error('--nodes takes a number from 1 to 32');
-  process.exit(2);
-}
-
-/** What the nodes tell, as promises of what is waited for. */
-class News {
-  #all = [];
-  #waiting = [];
-
-  add(message) {
-    this.#all.push(message);
-    this.#waiting = this.#waiting.filter(({ kind, count, resolve }) => {
-      const found = this.of(kind);
-      if (found.length >= count) resolve(found);
-      return found.length < count;
-    });
-  }
-
-  of(kind) {
-    return this.#all.filter((message) => message.kind === kind);
-  }
-
-  when(kind, count) {
-    const found = this.of(kind);
-    if (found.length >= count) return Promise.resolve(found);
-    return new Promise((resolve) => this.#waiting.push({ kind, count, resolve }));
-  }
-}
-
-async function openPolicy() {
-  const database = new Sequelize({
-    dialect: 'sqlite', dialectModule: require('./sqlite.cjs'), storage: join(folder, 'policy.db'), logging: false,
-  });
-  const Policy = database.define('policy', { licence: { type: DataTypes.STRING, primaryKey: true } }, { timestamps: false });
-  await database.sync();
-  await Policy.bulkCreate(ALLOWED.map((licence) => ({ licence })));
-  const read = async (transaction) => (await Policy.findAll({ transaction, order: ['licence'] })).map(({ licence }) => licence);
-  return { database, Policy, read };
-}
-
-/** Changes the policy in transactions: one that commits, and one that is rolled back. */
-async function changePolicy(plugin, { database, Policy, read }, news, nodes) {
-  await database.transaction(async (transaction) => {
-    await Policy.bulkCreate(ADDED.map((licence) => ({ licence })), { transaction });
-    void plugin.sendSyncMessage({ allowed: await read(transaction) }, { transaction });
-  });
-  await news.when('policy', nodes);
-  let told;
-  await database.transaction(async (transaction) => {
-    await Policy.destroy({ where: {}, transaction });
-    told = plugin.app.syncMessageManager.publish('audit', { allowed: [] }, { transaction });
-    told.catch(() => undefined);
-    throw new Error('changed our mind');
-  }).catch(() => undefined);
-  const code = await told.then(() => 'published', (error) => error.code);
-  say(`  policy: ${ADDED.length} licences added in a transaction, heard by ${nodes} nodes; a change that was rolled back: ${code}`);
-}
+/** On a server that others use too, keys and channels of this run alone. */
+const name = `audit-${randomUUID()}`;
+let server;
+let running;
 
 async function cancelSlowTask(app, news) {
   await app.pubSubManager.publish('slow', { node: 0, id: 'slow-1' });
@@ -102,7 +50,7 @@ async function cancelSlowTask(app, news) {
 }
 
 /** The report beside what a plain walk finds; whether they are equal. */
-function compare(folders, allowed, news, seconds) {
+function compare(folders, allowed) {
   const walked = {};
   for (const path of folders) {
     const licence = classify(readLicence(path));
@@ -112,20 +60,55 @@ function compare(folders, allowed, news, seconds) {
   const licences = Object.keys({ ...walked, ...reported }).sort((a, b) => (walked[b] ?? 0) - (walked[a] ?? 0));
   const rows = licences.map((licence) => [licence, reported[licence] ?? 0, walked[licence] ?? 0, allowed.includes(licence) ? 'yes' : 'NO']);
   say(`\n${table([['licence', 'audited', 'plain walk', 'allowed'], ...rows])}`);
-  const classified = Math.max(0, ...news.of('done').map((message) => message.classified));
-  say(`\n  ${folders.length} packages in ${seconds.toFixed(1)} s; no node classified more than ${classified} texts, the others were in its cache`);
-  return licences.every((licence) => reported[licence] === walked[licence]);
+  const equal = licences.every((licence) => reported[licence] === walked[licence]);
+  say(`\n  the counts ${equal ? 'equal' : 'DIFFER from'} those of a plain walk`);
+  return equal;
 }
 
-async function main() {
-  const nodes = nodesWanted();
+/** What the processes did, one by one; whether each had a worker id, and each grant a token, of its own. */
+function describeNodes(news) {
+  const done = news.of('done');
+  const nodes = news.of('ready').sort((a, b) => a.node - b.node).map(({ node, pid, workerId }) => {
+    const mine = done.filter((message) => message.node === node);
+    return { node, pid, workerId, grants: mine.length, held: mine.reduce((sum, { held }) => sum + held, 0) };
+  });
+  const rows = nodes.map(({ node, pid, workerId, grants, held }) => [node, pid, workerId, grants, Math.round(held)]);
+  say(`\n${table([['node', 'process', 'worker id', 'held the lock, times', 'milliseconds'], ...rows])}`);
+  const ids = new Set(nodes.map(({ workerId }) => workerId)).size;
+  const tokens = new Set(done.map(({ token }) => token)).size;
+  const longest = nodes.reduce((a, b) => (b.held > a.held ? b : a));
+  say(`\n  ${nodes.length} nodes had ${ids === nodes.length ? 'different worker ids' : `ONLY ${ids} worker ids`}`);
+  say(`  the report's lock was granted ${done.length} times, with ${tokens} fencing tokens; node ${longest.node} held it most`);
+  return ids === nodes.length && tokens === done.length;
+}
+
+function describeTime(news, packages, seconds) {
+  const each = new Map();
+  for (const { node, classified } of news.of('done')) each.set(node, Math.max(classified, each.get(node) ?? 0));
+  const all = [...each.values()];
+  const told = server
+    ? `the nodes classified ${all.reduce((a, b) => a + b, 0)} texts, the others were in the cache that they share`
+    : `no node classified more than ${Math.max(0, ...all)} texts, the others were in its cache`;
+  say(`\n  ${packages} packages in ${seconds.toFixed(1)} s; ${told}`);
+}
+
+async function main(failed) {
+  const { nodes, redis } = readArguments(process.argv.slice(2));
+  if (redis !== undefined) {
+    server = redis === '' ? await Server.own(folder) : Server.at(redis);
+    await server.watch(failed);
+  }
+  const settings = {
+    name, report, storage: folder, redis: server?.url, serverProcess: server?.process?.pid,
+    // Nobody can have held a lock on the demo's own server before.
+    gracePeriod: server?.process && 100,
+  };
   const news = new News();
   const folders = findPackages(fileURLToPath(new URL('../../node_modules', import.meta.url)));
   const progress = new Progress(folders.length);
-  let ended = false;
   writeFileSync(report, '{}');
 
-  const app = createApp({ name: 'audit', eventQueue: { storagePath: join(folder, 'coordinator') } });
+  const app = createApp(appOptions(settings, join(folder, 'coordinator')));
   const plugin = app.plugin(Plugin, { name: 'audit' });
   await app.start();
   await app.pubSubManager.subscribe('news', (message) => {
@@ -133,45 +116,49 @@ async function main() {
     if (message.kind === 'done') progress.show(news.of('done').length);
   });
 
-  say(`mortise: a licence audit of ${folders.length} packages by ${nodes} nodes in worker threads`);
-  const exits = Array.from({ length: nodes }, (_, node) => new Promise((resolve, reject) => {
-    const worker = new Worker(new URL('node.cjs', import.meta.url), { workerData: { node, report, storage: folder } });
-    worker.on('exit', resolve).on('error', reject);
-  }));
-  const early = Promise.race(exits).then(() => {
-    if (!ended) throw new Error('a node has ended before its time');
-  });
-  early.catch(() => undefined);
-  await Promise.race([news.when('ready', nodes), early]);
+  say(`mortise: a licence audit of ${folders.length} packages by ${nodes} nodes in ${server ? `processes on ${server.name}` : 'worker threads'}`);
+  running = new Nodes(nodes, settings, failed);
+  const ready = await news.when('ready', nodes);
+  if (server) say(`  worker ids: ${ready.map(({ node, workerId }) => `node ${node} has ${workerId}`).sort().join(', ')}`);
 
-  const policy = await openPolicy();
-  await changePolicy(plugin, policy, news, nodes);
+  const policy = await openPolicy(join(folder, 'policy.db'));
+  say(`  ${await changePolicy(plugin, policy, news, nodes)}`);
   const cancelled = await cancelSlowTask(app, news);
 
   const begun = performance.now();
   for (let node = 0; node < nodes; node++) {
     await app.pubSubManager.publish('share', { node, folders: folders.filter((_, index) => index % nodes === node) });
   }
-  await Promise.race([news.when('done', folders.length), early]);
-  const equal = compare(folders, await policy.read(), news, (performance.now() - begun) / 1000);
-  say(equal ? '  the counts equal those of a plain walk' : '  THE COUNTS DIFFER from those of a plain walk');
+  await news.when('done', folders.length);
+  const seconds = (performance.now() - begun) / 1000;
+  const equal = compare(folders, await policy.read());
+  const apart = !server || describeNodes(news);
+  describeTime(news, folders.length, seconds);
 
-  ended = true;
-  await app.pubSubManager.publish('end', {});
-  await Promise.all(exits);
+  await running.end(() => app.pubSubManager.publish('end', {}));
   await policy.database.close();
   await app.stop();
-  return equal && cancelled;
+  return equal && cancelled && apart;
 }
 
-const guard = setTimeout(() => {
-  console.error(`the demo did not end within ${DEADLINE / 1000} s`);
-  process.exit(1);
-}, DEADLINE);
+/** Runs the demo; rejects as well when it has to end before its work is done. */
+function run() {
+  return new Promise((resolve, reject) => {
+    setTimeout(() => reject(new Error(`it did not end within ${DEADLINE / 1000} s`)), DEADLINE);
+    for (const signal of ['SIGHUP', 'SIGINT', 'SIGTERM']) {
+      process.once(signal, () => reject(Object.assign(new Error(`interrupted by ${signal}`), { exitCode: 128 + constants.signals[signal] })));
+    }
+    main(reject).then(resolve, reject);
+  });
+}
 
+process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
 try {
-  process.exitCode = (await main()) ? 0 : 1;
-} finally {
-  clearTimeout(guard);
-  rmSync(folder, { recursive: true, force: true });
+  process.exitCode = (await run()) ? 0 : 1;
+} catch (error) {
+  console.error(error.exitCode === 2 ? error.message : `the demo failed: ${error.message}`);
+  process.exitCode = error.exitCode ?? 1;
 }
+running?.kill();
+await server?.close(name);
+process.exit();

@@ -1,11 +1,15 @@
 'use strict';
-// One node of the demo: an app in a worker thread, whose plugin audits the packages that it is given.
+// One node of the demo: an app in a worker thread or in a process of its own, whose plugin audits the
+// packages that it is given.
 
 const { basename, dirname } = require('node:path');
 const { readFileSync, writeFileSync } = require('node:fs');
 const { workerData } = require('node:worker_threads');
 const { createApp, Plugin } = require('../..');
 const { classify, keyOf, readLicence } = require('./packages.cjs');
+const { appOptions } = require('./settings.cjs');
+
+const settings = workerData ?? JSON.parse(process.env.MORTISE_DEMO_NODE);
 
 class Audit extends Plugin {
   classified = 0;
@@ -13,13 +17,15 @@ class Audit extends Plugin {
 
   async load() {
     const { pubSubManager, eventQueue, cacheManager } = this.app;
-    this.licences = await cacheManager.createCache({ name: 'licences', prefix: 'licences', max: 10_000 });
+    // On Redis a text is classified by one node, while the others that need it wait.
+    const sharing = settings.redis ? { singleFlight: 'cluster' } : { max: 10_000 };
+    this.licences = await cacheManager.createCache({ name: 'licences', prefix: 'licences', ...sharing });
     eventQueue.subscribe('packages', { concurrency: 4, process: (folder) => this.audit(folder) });
     eventQueue.subscribe('slow', { process: (id, { signal }) => this.slow(id, signal) });
-    await pubSubManager.subscribe('share', ({ node, folders }) => node === workerData.node && this.take(folders));
-    await pubSubManager.subscribe('slow', ({ node, id }) => node === workerData.node && eventQueue.publish('slow', id, { timeout: 60_000 }));
+    await pubSubManager.subscribe('share', ({ node, folders }) => node === settings.node && this.take(folders));
+    await pubSubManager.subscribe('slow', ({ node, id }) => node === settings.node && eventQueue.publish('slow', id, { timeout: 60_000 }));
     await pubSubManager.subscribe('cancel', ({ id }) => this.running.get(id)?.abort());
-    await pubSubManager.subscribe('end', () => this.app.stop());
+    await pubSubManager.subscribe('end', end);
   }
 
   async take(folders) {
@@ -32,14 +38,20 @@ class Audit extends Plugin {
       this.classified++;
       return classify(licence);
     });
-    // Every node changes the same file: read, add, write, and nobody in between.
-    await this.app.lockManager.runExclusive('report', async () => {
-      const report = JSON.parse(readFileSync(workerData.report, 'utf8'));
-      report[found] = (report[found] ?? 0) + 1;
-      writeFileSync(workerData.report, JSON.stringify(report));
-    });
+    const lock = await this.report(found);
     const name = basename(dirname(folder)).startsWith('@') ? `${basename(dirname(folder))}/${basename(folder)}` : basename(folder);
-    await this.tell('done', { name, classified: this.classified });
+    await this.tell('done', { name, classified: this.classified, ...lock });
+  }
+
+  /** Every node changes the same file: read, add, write, and nobody in between. */
+  report(licence) {
+    return this.app.lockManager.runExclusive('report', ({ fencingToken: token }) => {
+      const begun = performance.now();
+      const report = JSON.parse(readFileSync(settings.report, 'utf8'));
+      report[licence] = (report[licence] ?? 0) + 1;
+      writeFileSync(settings.report, JSON.stringify(report));
+      return { token, held: performance.now() - begun };
+    }, 5000);
   }
 
   /** A task that would take a minute, unless it is cancelled. */
@@ -65,14 +77,36 @@ class Audit extends Plugin {
   }
 
   tell(kind, message) {
-    return this.app.pubSubManager.publish('news', { kind, node: workerData.node, ...message });
+    return this.app.pubSubManager.publish('news', { kind, node: settings.node, ...message });
   }
 }
 
-// Subscriptions do not keep a thread alive; in an application its server would.
+// Subscriptions do not keep a thread or a process alive; in an application its server would.
 const alive = setInterval(() => undefined, 60_000);
-
-const app = createApp({ name: 'audit', syncMessageManager: { debounce: 50 }, eventQueue: { storagePath: `${workerData.storage}/${workerData.node}` } });
+const app = createApp(appOptions(settings, `${settings.storage}/${settings.node}`));
 const audit = app.plugin(Audit, { name: 'audit' });
-app.on('afterStop', () => clearInterval(alive));
-app.start().then(() => audit.tell('ready', {}));
+
+async function start() {
+  await app.start();
+  await audit.tell('ready', { pid: process.pid, workerId: await app.workerIdAllocator.getWorkerId() });
+}
+
+async function end() {
+  await app.stop();
+  clearInterval(alive);
+  if (workerData) return;
+  process.off('disconnect', orphaned);
+  process.disconnect();
+}
+
+/** The coordinator of a process was killed, and cannot stop its own server any more. */
+function orphaned() {
+  if (settings.serverProcess) process.kill(settings.serverProcess);
+  process.exit(1);
+}
+
+if (!workerData) process.on('disconnect', orphaned);
+start().catch((error) => {
+  console.error(`node ${settings.node}: ${error.message}`);
+  process.exit(1);
+});
