@@ -30,7 +30,7 @@ const LOOK: u64 = 50;
 /// the window of such a grant.
 const LONGEST_LOOK: u64 = 600;
 /// How soon a lease that is longer than its window is claimed. Most locks are given back before.
-const CLAIM_AFTER: u64 = 15;
+const CLAIM_AFTER: u64 = 50;
 /// The pause before what ends a lease or a wait is sent again.
 const RESEND: u64 = 250;
 /// Of those, how many at a time.
