@@ -51,6 +51,11 @@ type Completion = Box<dyn FnOnce(Result<Vec<Value>>) + Send>;
 pub trait Watch: Send + Sync + 'static {
     /// The connection's name on the server.
     fn purpose(&self) -> &'static str;
+    /// Whether the thread is to stay awake for a moment after a command and after a reply, since the next
+    /// often follows at once; not on a connection whose commands wait on the server.
+    fn stays_awake(&self) -> bool {
+        true
+    }
     /// What is sent on each new connection before anything else; an error in the reply is logged.
     fn greeting(&self, resp3: bool) -> Vec<Command>;
     /// A new connection stands, and answered the greeting so. What it gives is told when it is lost.
@@ -398,12 +403,13 @@ impl Driver {
         }
         let heartbeat = beat(Arc::clone(&self.config), connection.clone());
         tokio::pin!(heartbeat);
+        let awake = if self.watch.stays_awake() { AWAKE } else { Duration::ZERO };
         let mut awake_until = Instant::now();
         let end = loop {
             tokio::select! {
                 job = self.inbox.recv() => if let Some(job) = job {
                     in_flight.push(self.execute(&connection, job));
-                    awake_until = Instant::now() + AWAKE;
+                    awake_until = Instant::now() + awake;
                 } else {
                     // What was accepted is still answered.
                     while in_flight.next().await.is_some() {}
@@ -413,7 +419,7 @@ impl Driver {
                     pushes.lose();
                     break End::Lost(broken.reason.clone());
                 } else {
-                    awake_until = Instant::now() + AWAKE;
+                    awake_until = Instant::now() + awake;
                 },
                 reason = &mut heartbeat => break End::Lost(reason),
                 () = pushes.state.lost.notified() => break End::Lost("the server closed the connection".into()),

@@ -68,6 +68,10 @@ impl Watch for Inner {
         "reader"
     }
 
+    fn stays_awake(&self) -> bool {
+        false
+    }
+
     fn greeting(&self, _: bool) -> Vec<Command> {
         vec![Command::new(["CLIENT", "ID"]), RESUME.load()]
     }

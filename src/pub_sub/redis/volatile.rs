@@ -42,6 +42,10 @@ impl Watch for Inner {
         "subscriber"
     }
 
+    fn stays_awake(&self) -> bool {
+        false
+    }
+
     fn greeting(&self, resp3: bool) -> Vec<Command> {
         let mut state = self.state.lock();
         state.silent = !resp3;
