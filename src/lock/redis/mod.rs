@@ -1,9 +1,9 @@
 //! Locks on Redis, for all processes that name the same server and app: first come, first served, with
 //! fencing tokens, renewal and no polling.
 //!
-//! Acquiring, releasing and renewing are one script each ([`scripts`], `lua/`). Who must wait stands in a
+//! Acquiring, releasing and renewing are one script each (`scripts.rs`, `lua/`). Who must wait stands in a
 //! line on the server; a release lets the next in and tells its node over the node's own channel, in the
-//! same script. What this process holds and waits for is in [`table`], which renews leases, looks after
+//! same script. What this process holds and waits for is in `table/`, which renews leases, looks after
 //! lines whose holder has lapsed, and takes places up again after a lost connection.
 //!
 //! A server that has started anew, was replaced or lost its data grants nothing for a *grace period*, in

@@ -14,7 +14,7 @@ pub struct Entry {
     pub hold: u64,
     /// Whether its owner hears when it has ended.
     pub watched: bool,
-    /// Until when it is waited; [`NEVER`], or the time of asking for one that does not wait.
+    /// Until when it is waited: a time that never comes, or the time of asking for one that does not wait.
     pub wait_end: u64,
     pub waits: bool,
     /// Whether the server was told that this node hears of grants.
