@@ -3,6 +3,7 @@
 // packages that it is given.
 
 const { basename, dirname } = require('node:path');
+const { setTimeout: sleep } = require('node:timers/promises');
 const { readFileSync, writeFileSync } = require('node:fs');
 const { workerData } = require('node:worker_threads');
 const { createApp, Plugin } = require('../..');
@@ -58,14 +59,10 @@ class Audit extends Plugin {
   async slow(id, signal) {
     const controller = new AbortController();
     this.running.set(id, controller);
+    // Slept from now on: the word that cancels may come before the news of the task is out.
+    const slept = sleep(60_000, undefined, { signal: AbortSignal.any([signal, controller.signal]) }).catch(() => undefined);
     await this.tell('slow', { id });
-    await new Promise((resolve) => {
-      const timer = setTimeout(resolve, 60_000);
-      AbortSignal.any([signal, controller.signal]).addEventListener('abort', () => {
-        clearTimeout(timer);
-        resolve();
-      });
-    });
+    await slept;
     this.running.delete(id);
     await this.tell('cancelled', { id, cancelled: controller.signal.aborted });
   }
