@@ -146,7 +146,8 @@ function run() {
   return new Promise((resolve, reject) => {
     setTimeout(() => reject(new Error(`it did not end within ${DEADLINE / 1000} s`)), DEADLINE);
     for (const signal of ['SIGHUP', 'SIGINT', 'SIGTERM']) {
-      process.once(signal, () => reject(Object.assign(new Error(`interrupted by ${signal}`), { exitCode: 128 + constants.signals[signal] })));
+      // Also when it comes twice, as from a terminal and from npm.
+      process.on(signal, () => reject(Object.assign(new Error(`interrupted by ${signal}`), { exitCode: 128 + constants.signals[signal] })));
     }
     main(reject).then(resolve, reject);
   });
