@@ -36,7 +36,7 @@ const nodeOn = (port, code, options) => child(`
 `, { stdin: 'pipe', ...options });
 
 describe('the rules of locks', () => {
-  lockRules({ manager: (options) => new LockManager({ defaultAdapter: 'redis', url: server.url, gracePeriod, ...options }), scale: 25 });
+  lockRules({ manager: (options) => new LockManager({ defaultAdapter: 'redis', url: server.url, gracePeriod, ...options }), scale: 40 });
 });
 
 describe('several processes', () => {
@@ -116,7 +116,7 @@ describe('several processes', () => {
         const end = performance.now() + 3000;
         while (performance.now() < end);
         say('aborted', signal.aborted);
-      }, 400);`);
+      }, 1000);`);
     await until(() => holder.lines.includes('held'));
     while (holder.lines.length === 1) {
       const error = await locks.tryAcquire('busy').then((lock) => lock.release(), (it) => it);

@@ -257,7 +257,7 @@ test('a holder that blocks its event loop for 20 s in runExclusive keeps its loc
       while (performance.now() < end);
       await new Promise(setImmediate);
       console.log(signal.aborted, fencingToken);
-    }, 500).then(() => locks.close());`);
+    }, 1000).then(() => locks.close());`);
   await until(() => holder.lines.includes('held'));
   let tries = 0;
   while (holder.lines.length < 2) {
