@@ -108,7 +108,7 @@ impl Journal {
         let path = path.to_owned();
         let writer = std::thread::Builder::new()
             .name("mortise-journal".into())
-            .spawn(move || write(connection, &path, &commands))
+            .spawn(move || write(connection, &path, commands))
             .map_err(|error| Error::Internal(format!("no thread for the journal: {error}")))?;
         let journal = Self { commands: Some(sender), writer: Some(writer) };
         Ok(Opened { journal, entries, set_aside })
@@ -141,10 +141,18 @@ impl Journal {
 
     fn send(&self, command: Command) {
         let sent = self.commands.as_ref().map(|commands| commands.send(command));
-        let Some(Err(mpsc::SendError(refused))) = sent else { return };
-        match refused {
-            Command::Append(_, written) => written(Err(Error::Closed("the journal"))),
-            Command::Close(closed) => closed(Ok(())),
+        if let Some(Err(mpsc::SendError(refused))) = sent {
+            refused.refuse();
+        }
+    }
+}
+
+impl Command {
+    /// The journal is closed.
+    fn refuse(self) {
+        match self {
+            Self::Append(_, written) => written(Err(Error::Closed("the journal"))),
+            Self::Close(closed) => closed(Ok(())),
             _ => {}
         }
     }
@@ -181,7 +189,7 @@ fn read(path: &Path) -> rusqlite::Result<(Connection, Vec<Entry>)> {
     Ok((connection, entries))
 }
 
-fn write(connection: Connection, path: &Path, commands: &mpsc::Receiver<Command>) {
+fn write(connection: Connection, path: &Path, commands: mpsc::Receiver<Command>) {
     let mut later: Vec<Command> = Vec::new();
     let mut synchronous = true;
     while let Ok(first) = commands.recv() {
@@ -218,7 +226,11 @@ fn write(connection: Connection, path: &Path, commands: &mpsc::Receiver<Command>
             let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
             // First, so that whoever is told can open the file again.
             drop(connection);
+            // What comes now is refused where it is sent, and what has come is refused here.
+            let late: Vec<Command> = commands.try_iter().collect();
+            drop(commands);
             closed(result);
+            late.into_iter().for_each(Command::refuse);
             return;
         }
     }
