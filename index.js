@@ -2408,7 +2408,7 @@ var Channel = class {
 
 // lib/event-queue/dead-letters.ts
 var MOST = 1e4;
-var DeadLetters = class {
+var MemoryDeadLetters = class {
   constructor(publishAgain, forget) {
     this.publishAgain = publishAgain;
     this.forget = forget;
@@ -2416,15 +2416,12 @@ var DeadLetters = class {
   publishAgain;
   forget;
   letters = /* @__PURE__ */ new Map();
-  /** How many there are. */
-  get size() {
+  async count() {
     return this.letters.size;
   }
-  /** All of them, the oldest first. */
-  list() {
+  async list() {
     return [...this.letters.values()].map(({ id, content, options }) => ({ id, content, options }));
   }
-  /** Publishes one (or all, without an id) again, with its retries before it. Resolves to how many. */
   async replay(id) {
     const chosen = id === void 0 ? [...this.letters.values()] : [this.letters.get(id)];
     let count2 = 0;
@@ -2436,8 +2433,7 @@ var DeadLetters = class {
     }
     return count2;
   }
-  /** Forgets one, or all without an id. Returns how many. */
-  drop(id) {
+  async drop(id) {
     const chosen = id === void 0 ? [...this.letters.keys()] : [id];
     return chosen.filter((one) => this.remove(one)).length;
   }
@@ -2739,7 +2735,7 @@ var MemoryEventQueueAdapter = class _MemoryEventQueueAdapter {
     let letters = this.letters.get(channel);
     if (!letters) {
       const again = ({ content, options }) => this.publish(channel, content, { ...options, retried: 0 });
-      letters = new DeadLetters(again, (seq) => this.journal?.done(seq));
+      letters = new MemoryDeadLetters(again, (seq) => this.journal?.done(seq));
       this.letters.set(channel, letters);
     }
     return letters;
@@ -3026,11 +3022,12 @@ var EventQueue = class {
     }
   }
   /**
-   * Puts a message at the end of a channel. Resolves when the adapter has stored it.
+   * Puts a message at the end of a channel. Resolves when the adapter has stored it, to the message's id.
    *
    * Rejects with `E_NO_ADAPTER`, `E_CLOSED` (`event queue not connected, cannot publish`),
    * `E_NOT_SUBSCRIBED`, or what the adapter rejects with: on the journal `E_NOT_SERIALIZABLE` and
-   * `E_JOURNAL`.
+   * `E_JOURNAL`; on a server `E_NOT_SERIALIZABLE`, `E_UNAVAILABLE` and `E_TIMEOUT`, where the message may have been
+   * stored all the same if it was sent.
    */
   async publish(channel, message, options = {}) {
     const { adapter } = this;
@@ -3042,8 +3039,32 @@ var EventQueue = class {
       throw new MortiseError("E_NOT_SUBSCRIBED", `event queue not subscribed on channel "${channel}", cannot publish`);
     }
     const { timeout = DEFAULT_TIMEOUT2, maxRetries = 0 } = options ?? {};
-    checkMessage(channel, timeout, maxRetries);
-    await adapter.publish(this.getFullChannel(channel, event.shared), message, { ...options, timeout, maxRetries, timestamp: Date.now() });
+    checkMessage(channel, timeout, maxRetries, options ?? {});
+    return await adapter.publish(this.getFullChannel(channel, event.shared), message, { ...options, timeout, maxRetries, timestamp: Date.now() });
+  }
+  /**
+   * Takes a message out of a channel: one that waits is removed; of one that runs, on whatever node, the `signal`
+   * aborts with an `AbortError`, and it is not tried again when it fails. Resolves to whether there was one.
+   */
+  async cancel(channel, id) {
+    if (typeof id !== "string" || id === "") throw invalid(`a message's id is a string that is not empty: ${String(id)}`);
+    return this.supported("cancel", channel)(this.fullName(channel), id);
+  }
+  /** Stops fetching the channel's messages on all nodes, until {@link resume}. What runs goes on; publishing does too. */
+  async pause(channel) {
+    await this.supported("pause", channel)(this.fullName(channel));
+  }
+  /** Fetches again after {@link pause}. */
+  async resume(channel) {
+    await this.supported("resume", channel)(this.fullName(channel));
+  }
+  /** How much there is in a channel. */
+  async counts(channel) {
+    return this.supported("counts", channel)(this.fullName(channel));
+  }
+  /** Whether the queue works. */
+  health() {
+    return this.adapter?.health?.() ?? { state: this.isConnected() ? "ready" : "closed" };
   }
   inTurn(action) {
     const turn = this.turn.then(action);
@@ -3052,11 +3073,16 @@ var EventQueue = class {
   }
   /** The dead letters of a channel: to list, replay and drop. Throws `E_UNSUPPORTED` where the adapter keeps none. */
   deadLetters(channel) {
+    return this.supported("deadLetters", channel)(this.fullName(channel));
+  }
+  fullName(channel) {
+    return this.getFullChannel(channel, this.events.get(channel)?.shared);
+  }
+  supported(method, channel) {
     const { adapter } = this;
-    if (adapter instanceof MemoryEventQueueAdapter) {
-      return adapter.deadLetters(this.getFullChannel(channel, this.events.get(channel)?.shared));
-    }
-    throw new MortiseError("E_UNSUPPORTED", `the event queue adapter keeps no dead letters for channel "${channel}"`);
+    if (!adapter) throw new MortiseError("E_NO_ADAPTER", `no adapter set, cannot ${method === "deadLetters" ? "read dead letters" : method}`);
+    if (typeof adapter[method] === "function") return adapter[method].bind(adapter);
+    throw new MortiseError("E_UNSUPPORTED", `the event queue adapter has no ${method}, asked for on channel "${channel}"`);
   }
 };
 function checkChannel(channel) {
@@ -3075,13 +3101,38 @@ function checkEvent(channel, options) {
   }
   return Object.assign(Object.create(options), { concurrency, interval });
 }
-function checkMessage(channel, timeout, maxRetries) {
+function checkMessage(channel, timeout, maxRetries, options) {
+  const { delay, id, backoff, headers } = options;
   if (typeof timeout !== "number" || !(timeout >= 0)) {
     throw invalid(`the timeout of a message on channel "${channel}" is a number of milliseconds: ${String(timeout)}`);
   }
   if (typeof maxRetries !== "number" || !(maxRetries >= 0)) {
     throw invalid(`maxRetries of a message on channel "${channel}" is a number, 0 or more: ${String(maxRetries)}`);
   }
+  if (delay !== void 0 && !isMilliseconds(delay)) {
+    throw invalid(`the delay of a message on channel "${channel}" is a number of milliseconds: ${String(delay)}`);
+  }
+  if (id !== void 0 && (typeof id !== "string" || id === "")) {
+    throw invalid(`the id of a message on channel "${channel}" is a string that is not empty: ${String(id)}`);
+  }
+  if (headers !== void 0 && (typeof headers !== "object" || headers === null)) {
+    throw invalid(`the headers of a message on channel "${channel}" are an object: ${String(headers)}`);
+  }
+  if (backoff !== void 0) checkBackoff(channel, backoff);
+}
+function checkBackoff(channel, backoff) {
+  const of = `of a message on channel "${channel}"`;
+  if (typeof backoff !== "object" || backoff === null) throw invalid(`the backoff ${of} is an object: ${String(backoff)}`);
+  const { type, delay, max, jitter } = backoff;
+  if (type !== "fixed" && type !== "exponential") throw invalid(`backoff.type ${of} is 'fixed' or 'exponential': ${String(type)}`);
+  if (!isMilliseconds(delay)) throw invalid(`backoff.delay ${of} is a number of milliseconds: ${String(delay)}`);
+  if (max !== void 0 && !isMilliseconds(max)) throw invalid(`backoff.max ${of} is a number of milliseconds: ${String(max)}`);
+  if (jitter !== void 0 && !(typeof jitter === "number" && jitter >= 0 && jitter <= 1)) {
+    throw invalid(`backoff.jitter ${of} is a number from 0 to 1: ${String(jitter)}`);
+  }
+}
+function isMilliseconds(value) {
+  return typeof value === "number" && value >= 0 && value < Infinity;
 }
 
 // lib/lock/local-adapter.ts

@@ -39,13 +39,13 @@ describe('the journal', () => {
     const run = jest.fn(() => { throw new Error('no'); });
     queue.subscribe('c', { concurrency: 0, process: run });
     await Promise.all(Array.from({ length: 100 }, (_, n) => queue.publish('c', n).catch(() => undefined)));
-    await until(() => queue.deadLetters('c').size === 100);
+    await until(async () => (await queue.deadLetters('c').count()) === 100);
     await queue.close();
     const next = await makeQueue({ journal: true });
     next.subscribe('c', { concurrency: 0, process: run });
-    expect(next.deadLetters('c').size).toBe(100);
+    expect(await next.deadLetters('c').count()).toBe(100);
     await next.publish('c', 'last').catch(() => undefined);
-    await until(() => next.deadLetters('c').size === 101);
+    await until(async () => (await next.deadLetters('c').count()) === 101);
     expect(run).toHaveBeenCalledTimes(101);
   });
 
@@ -99,17 +99,17 @@ describe('the journal', () => {
     const queue = await makeQueue({ journal: true });
     queue.subscribe('c', { process: async () => { throw new Error('no'); } });
     await queue.publish('c', 'poor');
-    await until(() => queue.deadLetters('c').size === 1);
+    await until(async () => (await queue.deadLetters('c').count()) === 1);
     await queue.close();
     const again = await makeQueue({ journal: true });
     const { promise, resolve } = gate();
     again.subscribe('c', { process: async (message) => resolve(message) });
-    expect(again.deadLetters('c').list().map(({ content }) => content)).toEqual(['poor']);
+    expect((await again.deadLetters('c').list()).map(({ content }) => content)).toEqual(['poor']);
     await again.deadLetters('c').replay();
     expect(await promise).toBe('poor');
     await again.close();
     const third = await makeQueue({ journal: true });
-    expect(third.deadLetters('c').size).toBe(0);
+    expect(await third.deadLetters('c').count()).toBe(0);
   });
 
   test('kill -9 with 1 000 accepted and 100 done: the other 900 run afterwards', async () => {

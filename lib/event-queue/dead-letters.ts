@@ -1,10 +1,10 @@
-import type { DeadLetter } from './adapter';
+import type { DeadLetter, DeadLetters } from './adapter';
 
 /** Dead letters that a channel keeps; the oldest go first. */
 const MOST = 10_000;
 
-/** The dead letters of a channel: to look at, to replay, to drop. */
-export class DeadLetters {
+/** The dead letters of a channel of the memory adapter. */
+export class MemoryDeadLetters implements DeadLetters {
   private readonly letters = new Map<string, DeadLetter & { seq: number }>();
 
   constructor(
@@ -12,17 +12,14 @@ export class DeadLetters {
     private readonly forget: (seq: number) => void,
   ) {}
 
-  /** How many there are. */
-  get size(): number {
+  async count(): Promise<number> {
     return this.letters.size;
   }
 
-  /** All of them, the oldest first. */
-  list(): DeadLetter[] {
+  async list(): Promise<DeadLetter[]> {
     return [...this.letters.values()].map(({ id, content, options }) => ({ id, content, options }));
   }
 
-  /** Publishes one (or all, without an id) again, with its retries before it. Resolves to how many. */
   async replay(id?: string): Promise<number> {
     const chosen = id === undefined ? [...this.letters.values()] : [this.letters.get(id)];
     let count = 0;
@@ -35,8 +32,7 @@ export class DeadLetters {
     return count;
   }
 
-  /** Forgets one, or all without an id. Returns how many. */
-  drop(id?: string): number {
+  async drop(id?: string): Promise<number> {
     const chosen = id === undefined ? [...this.letters.keys()] : [id];
     return chosen.filter((one) => this.remove(one)).length;
   }

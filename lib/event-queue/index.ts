@@ -1,4 +1,5 @@
-export type { DeadLetter, IEventQueueAdapter, ProcessContext, QueueEventOptions, QueueMessageOptions } from './adapter';
-export type { DeadLetters } from './dead-letters';
+export type {
+  DeadLetter, DeadLetters, IEventQueueAdapter, ProcessContext, QueueBackoff, QueueCounts, QueueEventOptions, QueueHealth, QueueMessageOptions,
+} from './adapter';
 export { MemoryEventQueueAdapter, type MemoryEventQueueOptions } from './memory-adapter';
 export { EventQueue, type EventQueueOptions } from './queue';

@@ -6,7 +6,7 @@ import { listenWeakly } from '../native';
 import type { IEventQueueAdapter, QueueEventOptions, QueueMessageOptions } from './adapter';
 import { binding } from './binding';
 import { Channel, type ChannelHost } from './channel';
-import { DeadLetters } from './dead-letters';
+import { MemoryDeadLetters } from './dead-letters';
 import { Job } from './job';
 import { Journal, serialize } from './journal';
 import { merge, readSnapshot, removeSnapshot, saveSnapshot, type Snapshot } from './snapshot';
@@ -36,7 +36,7 @@ export class MemoryEventQueueAdapter implements IEventQueueAdapter {
   private journal: Journal | undefined;
   private readonly channels = new Map<string, Channel>();
   private readonly byNumber: Channel[] = [];
-  private readonly letters = new Map<string, DeadLetters>();
+  private readonly letters = new Map<string, MemoryDeadLetters>();
   private readonly uses: number[] = [];
   private readonly host: ChannelHost;
   /** What could not be written when the adapter was closed; the next close or connect takes it up. */
@@ -126,12 +126,12 @@ export class MemoryEventQueueAdapter implements IEventQueueAdapter {
   }
 
   /** The dead letters of a channel. */
-  deadLetters(channel: string): DeadLetters {
+  deadLetters(channel: string): MemoryDeadLetters {
     let letters = this.letters.get(channel);
     if (!letters) {
       const again = ({ content, options }: { content: any; options: QueueMessageOptions }): Promise<void> =>
         this.publish(channel, content, { ...options, retried: 0 });
-      letters = new DeadLetters(again, (seq) => this.journal?.done(seq));
+      letters = new MemoryDeadLetters(again, (seq) => this.journal?.done(seq));
       this.letters.set(channel, letters);
     }
     return letters;

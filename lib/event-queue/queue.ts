@@ -1,7 +1,6 @@
 import type { Logger } from '../app/logger';
 import { invalid, MortiseError } from '../errors';
-import type { IEventQueueAdapter, QueueEventOptions, QueueMessageOptions } from './adapter';
-import type { DeadLetters } from './dead-letters';
+import type { DeadLetters, IEventQueueAdapter, QueueBackoff, QueueCounts, QueueEventOptions, QueueHealth, QueueMessageOptions } from './adapter';
 import { MemoryEventQueueAdapter } from './memory-adapter';
 
 /** Options of {@link EventQueue}. */
@@ -138,13 +137,14 @@ export class EventQueue {
   }
 
   /**
-   * Puts a message at the end of a channel. Resolves when the adapter has stored it.
+   * Puts a message at the end of a channel. Resolves when the adapter has stored it, to the message's id.
    *
    * Rejects with `E_NO_ADAPTER`, `E_CLOSED` (`event queue not connected, cannot publish`),
    * `E_NOT_SUBSCRIBED`, or what the adapter rejects with: on the journal `E_NOT_SERIALIZABLE` and
-   * `E_JOURNAL`.
+   * `E_JOURNAL`; on a server `E_NOT_SERIALIZABLE`, `E_UNAVAILABLE` and `E_TIMEOUT`, where the message may have been
+   * stored all the same if it was sent.
    */
-  async publish(channel: string, message: any, options: QueueMessageOptions = {}): Promise<void> {
+  async publish(channel: string, message: any, options: QueueMessageOptions = {}): Promise<string> {
     const { adapter } = this;
     if (!adapter) throw new MortiseError('E_NO_ADAPTER', 'no adapter set, cannot publish');
     checkChannel(channel);
@@ -154,8 +154,37 @@ export class EventQueue {
       throw new MortiseError('E_NOT_SUBSCRIBED', `event queue not subscribed on channel "${channel}", cannot publish`);
     }
     const { timeout = DEFAULT_TIMEOUT, maxRetries = 0 } = options ?? {};
-    checkMessage(channel, timeout, maxRetries);
-    await adapter.publish(this.getFullChannel(channel, event.shared), message, { ...options, timeout, maxRetries, timestamp: Date.now() });
+    checkMessage(channel, timeout, maxRetries, options ?? {});
+    return (await adapter.publish(this.getFullChannel(channel, event.shared), message, { ...options, timeout, maxRetries, timestamp: Date.now() })) as string;
+  }
+
+  /**
+   * Takes a message out of a channel: one that waits is removed; of one that runs, on whatever node, the `signal`
+   * aborts with an `AbortError`, and it is not tried again when it fails. Resolves to whether there was one.
+   */
+  async cancel(channel: string, id: string): Promise<boolean> {
+    if (typeof id !== 'string' || id === '') throw invalid(`a message's id is a string that is not empty: ${String(id)}`);
+    return this.supported('cancel', channel)(this.fullName(channel), id);
+  }
+
+  /** Stops fetching the channel's messages on all nodes, until {@link resume}. What runs goes on; publishing does too. */
+  async pause(channel: string): Promise<void> {
+    await this.supported('pause', channel)(this.fullName(channel));
+  }
+
+  /** Fetches again after {@link pause}. */
+  async resume(channel: string): Promise<void> {
+    await this.supported('resume', channel)(this.fullName(channel));
+  }
+
+  /** How much there is in a channel. */
+  async counts(channel: string): Promise<QueueCounts> {
+    return this.supported('counts', channel)(this.fullName(channel));
+  }
+
+  /** Whether the queue works. */
+  health(): QueueHealth {
+    return this.adapter?.health?.() ?? { state: this.isConnected() ? 'ready' : 'closed' };
   }
 
   private inTurn<T>(action: () => Promise<T>): Promise<T> {
@@ -166,11 +195,18 @@ export class EventQueue {
 
   /** The dead letters of a channel: to list, replay and drop. Throws `E_UNSUPPORTED` where the adapter keeps none. */
   deadLetters(channel: string): DeadLetters {
+    return this.supported('deadLetters', channel)(this.fullName(channel));
+  }
+
+  private fullName(channel: string): string {
+    return this.getFullChannel(channel, this.events.get(channel)?.shared);
+  }
+
+  private supported<M extends 'cancel' | 'pause' | 'resume' | 'counts' | 'deadLetters'>(method: M, channel: string): NonNullable<IEventQueueAdapter[M]> {
     const { adapter } = this;
-    if (adapter instanceof MemoryEventQueueAdapter) {
-      return adapter.deadLetters(this.getFullChannel(channel, this.events.get(channel)?.shared));
-    }
-    throw new MortiseError('E_UNSUPPORTED', `the event queue adapter keeps no dead letters for channel "${channel}"`);
+    if (!adapter) throw new MortiseError('E_NO_ADAPTER', `no adapter set, cannot ${method === 'deadLetters' ? 'read dead letters' : method}`);
+    if (typeof adapter[method] === 'function') return adapter[method].bind(adapter) as NonNullable<IEventQueueAdapter[M]>;
+    throw new MortiseError('E_UNSUPPORTED', `the event queue adapter has no ${method}, asked for on channel "${channel}"`);
   }
 }
 
@@ -193,11 +229,38 @@ function checkEvent(channel: string, options: QueueEventOptions): QueueEventOpti
   return Object.assign(Object.create(options), { concurrency, interval });
 }
 
-function checkMessage(channel: string, timeout: number, maxRetries: number): void {
+function checkMessage(channel: string, timeout: number, maxRetries: number, options: QueueMessageOptions): void {
+  const { delay, id, backoff, headers } = options;
   if (typeof timeout !== 'number' || !(timeout >= 0)) {
     throw invalid(`the timeout of a message on channel "${channel}" is a number of milliseconds: ${String(timeout)}`);
   }
   if (typeof maxRetries !== 'number' || !(maxRetries >= 0)) {
     throw invalid(`maxRetries of a message on channel "${channel}" is a number, 0 or more: ${String(maxRetries)}`);
   }
+  if (delay !== undefined && !isMilliseconds(delay)) {
+    throw invalid(`the delay of a message on channel "${channel}" is a number of milliseconds: ${String(delay)}`);
+  }
+  if (id !== undefined && (typeof id !== 'string' || id === '')) {
+    throw invalid(`the id of a message on channel "${channel}" is a string that is not empty: ${String(id)}`);
+  }
+  if (headers !== undefined && (typeof headers !== 'object' || headers === null)) {
+    throw invalid(`the headers of a message on channel "${channel}" are an object: ${String(headers)}`);
+  }
+  if (backoff !== undefined) checkBackoff(channel, backoff);
+}
+
+function checkBackoff(channel: string, backoff: QueueBackoff): void {
+  const of = `of a message on channel "${channel}"`;
+  if (typeof backoff !== 'object' || backoff === null) throw invalid(`the backoff ${of} is an object: ${String(backoff)}`);
+  const { type, delay, max, jitter } = backoff;
+  if (type !== 'fixed' && type !== 'exponential') throw invalid(`backoff.type ${of} is 'fixed' or 'exponential': ${String(type)}`);
+  if (!isMilliseconds(delay)) throw invalid(`backoff.delay ${of} is a number of milliseconds: ${String(delay)}`);
+  if (max !== undefined && !isMilliseconds(max)) throw invalid(`backoff.max ${of} is a number of milliseconds: ${String(max)}`);
+  if (jitter !== undefined && !(typeof jitter === 'number' && jitter >= 0 && jitter <= 1)) {
+    throw invalid(`backoff.jitter ${of} is a number from 0 to 1: ${String(jitter)}`);
+  }
+}
+
+function isMilliseconds(value: unknown): value is number {
+  return typeof value === 'number' && value >= 0 && value < Infinity;
 }
