@@ -31,7 +31,7 @@ const KNOWN: Record<keyof AppOptions, readonly string[] | undefined> = {
   cacheManager: ['defaultStore', 'prefix', 'stores'],
   pubSubManager: ['adapter', 'url', 'bus', 'channelPrefix', 'skipSelf', 'delivery', 'maxLength', 'maxAge'],
   syncMessageManager: ['debounce', 'leading'],
-  eventQueue: ['adapter', 'url', 'channelPrefix', 'journal', 'storagePath', 'closeTimeout'],
+  eventQueue: ['adapter', 'url', 'channelPrefix', 'journal', 'storagePath', 'closeTimeout', 'lease', 'maxRun', 'maxStall', 'maxCrashes', 'crashCounts'],
   lockManager: ['defaultAdapter', 'url', 'app', 'gracePeriod', 'maxHold', 'logger'],
   workerIdAllocator: ['adapter', 'url', 'lease', 'rest', 'logger'],
 };

@@ -1,22 +1,23 @@
 import type { Logger } from '../app/logger';
 import { invalid, MortiseError } from '../errors';
+import type { RedisOptions } from '../redis';
 import type { DeadLetters, IEventQueueAdapter, QueueBackoff, QueueCounts, QueueEventOptions, QueueHealth, QueueMessageOptions } from './adapter';
 import { MemoryEventQueueAdapter } from './memory-adapter';
+import { RedisEventQueueAdapter } from './redis-adapter';
+import type { ServerQueueSettings } from './server-settings';
 
 /** Options of {@link EventQueue}. */
-export interface EventQueueOptions {
+export interface EventQueueOptions extends ServerQueueSettings {
   /** What the queue runs on. Default `'memory'`. */
   adapter?: 'memory' | 'redis' | 'rabbitmq' | IEventQueueAdapter;
-  /** For adapters on a server. */
-  url?: unknown;
+  /** URL or options of the server, for `'redis'` and `'rabbitmq'`. */
+  url?: string | RedisOptions;
   /** Between the app's name and the channel. */
   channelPrefix?: string;
   /** Memory: keep messages on disk from before `publish` resolves until they are processed. Default false. */
   journal?: boolean;
   /** Memory: the folder of the app's files. Default: `STORAGE_PATH`, or `storage`, with `apps/<app>` below it. */
   storagePath?: string;
-  /** Memory: how long `close` waits for running handlers, in milliseconds. Default 10000. */
-  closeTimeout?: number;
 }
 
 interface Host {
@@ -42,9 +43,13 @@ export class EventQueue {
     private readonly options: EventQueueOptions = {},
   ) {
     const { adapter = 'memory' } = options;
+    const { url, channelPrefix: _, journal, storagePath, ...settings } = options;
     if (adapter === 'memory') {
-      const { journal, storagePath, closeTimeout } = options;
+      const { closeTimeout } = settings;
       this.adapter = new MemoryEventQueueAdapter({ journal, storagePath, closeTimeout, appName: app.name, logger: app.logger });
+    } else if (adapter === 'redis') {
+      const server = typeof url === 'string' ? { url } : (url ?? {});
+      this.adapter = new RedisEventQueueAdapter({ ...server, ...settings, logger: app.logger });
     } else if (typeof adapter === 'string') {
       const message = `event queue adapter "${adapter}" is not available in this version`;
       throw new MortiseError('E_ADAPTER_UNAVAILABLE', message);

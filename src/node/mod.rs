@@ -19,6 +19,7 @@ mod mailbox;
 mod pub_sub;
 mod redis;
 mod redis_lock;
+mod server_queue;
 mod shared;
 mod tiered;
 mod worker_id;
@@ -58,6 +59,7 @@ fn register(exports: napi::bindgen_prelude::Object, env: napi::Env) -> napi::Res
     all.extend(pub_sub::functions());
     all.extend(redis::functions());
     all.extend(redis_lock::functions());
+    all.extend(server_queue::functions());
     all.extend(tiered::functions());
     all.extend(worker_id::functions());
     let exports = napi::bindgen_prelude::JsValue::raw(&exports);

@@ -1,0 +1,254 @@
+import type { Logger } from '../app/logger';
+import { invalid, MortiseError } from '../errors';
+import { Batch, Completions, type Handle, listenWeakly } from '../native';
+import type { DeadLetter, DeadLetters, IEventQueueAdapter, QueueCounts, QueueEventOptions, QueueHealth, QueueMessageOptions } from './adapter';
+import { binding } from './binding';
+import { ServerChannel, type ServerChannelHost } from './server-channel';
+
+const CLOSE_TIMEOUT = 10_000;
+/** What an event of a channel is; see `src/node/server_queue.rs`. */
+const READY = 0;
+const BEGIN = 1;
+const TIMED_OUT = 2;
+const CANCELLED = 3;
+const GIVEN_UP = 4;
+const LOG = 5;
+const BEAT = 6;
+const RESTS = 7;
+
+/** An event queue on a server: the part that is the same for all of them. */
+export abstract class ServerQueueAdapter implements IEventQueueAdapter {
+  private connected = false;
+  private handle: Handle | undefined;
+  private readonly events = new Map<string, QueueEventOptions>();
+  /** Those of this connection; a later one has others. */
+  private readonly channels = new Map<string, ServerChannel>();
+  private readonly byNumber: ServerChannel[] = [];
+  private whenQuiet: (() => void) | undefined;
+  private turn: Promise<unknown> = Promise.resolve();
+  private readonly listener = listenWeakly(this, ServerQueueAdapter.heard);
+  private readonly completions = new Completions({ convert: (_, payload) => payload });
+  private readonly outgoing = new Batch((...batch) =>
+    binding.serverQueuePublish(this.handle as Handle, this.completions.listener, ...batch));
+
+  /** @internal */
+  protected constructor(
+    private readonly closeTimeout: number = CLOSE_TIMEOUT,
+    private readonly logger?: Logger,
+  ) {
+    if (typeof closeTimeout !== 'number' || !(closeTimeout >= 0)) {
+      throw invalid(`closeTimeout of an event queue is a number of milliseconds: ${String(closeTimeout)}`);
+    }
+  }
+
+  /** Opens the queue in Rust, whose events go to the listener. */
+  protected abstract open(listener: number): Handle;
+
+  /** The server is there. */
+  protected opened(): void {}
+
+  isConnected(): boolean {
+    return this.connected;
+  }
+
+  /** Resolves when the server can be reached, and rejects with `E_UNAVAILABLE` when it cannot within `connectTimeout`. */
+  connect(): Promise<void> {
+    return this.inTurn(async () => {
+      if (this.connected) return;
+      const handle = this.open(this.listener);
+      await this.wait((sequence) => binding.serverQueueConnect(handle, this.completions.listener, sequence));
+      this.handle = handle;
+      this.connected = true;
+      active.add(this);
+      this.opened();
+      for (const [channel, event] of this.events) this.channel(channel).subscribe(event);
+    });
+  }
+
+  /** Stops fetching, waits for running handlers up to `closeTimeout`, and hands back what is unfinished then. */
+  close(): Promise<void> {
+    return this.inTurn(async () => {
+      const { handle } = this;
+      if (!handle || !this.connected) return;
+      this.connected = false;
+      this.outgoing.flush();
+      binding.serverQueueStop(handle);
+      const channels = [...this.channels.values()];
+      for (const channel of channels) channel.rest();
+      await this.quiet(channels);
+      for (const channel of channels) {
+        channel.flush();
+        channel.abandon();
+        channel.rest();
+      }
+      await this.wait((sequence) => binding.serverQueueClose(handle, this.completions.listener, sequence));
+      this.handle = undefined;
+      this.channels.clear();
+      this.byNumber.length = 0;
+      active.delete(this);
+    });
+  }
+
+  subscribe(channel: string, event: QueueEventOptions): void {
+    this.events.set(channel, event);
+    if (this.connected) this.channel(channel).subscribe(event);
+  }
+
+  unsubscribe(channel: string): void {
+    if (this.events.delete(channel)) this.channels.get(channel)?.unsubscribe();
+  }
+
+  /**
+   * Resolves to the message's id when the server has stored it. Rejects with `E_CLOSED` when not connected, `E_NOT_SERIALIZABLE`,
+   * and `E_UNAVAILABLE` or `E_TIMEOUT`, after which the message may be there all the same.
+   */
+  async publish(channel: string, message: any, options: QueueMessageOptions = {}): Promise<string> {
+    this.opening(`publish on channel "${channel}"`);
+    const text = serialize(channel, message, options);
+    const { delay = 0, id } = options;
+    const promise = this.completions.promise<string>(channel);
+    this.outgoing.add([this.completions.last, delay, id === undefined ? 0 : 1], channel, id ?? '', text);
+    return promise;
+  }
+
+  async cancel(channel: string, id: string): Promise<boolean> {
+    const handle = this.opening(`cancel on channel "${channel}"`);
+    return (await this.wait<number>((sequence) => binding.serverQueueCancel(handle, this.completions.listener, sequence, channel, id))) > 0;
+  }
+
+  async pause(channel: string): Promise<void> {
+    const handle = this.opening(`pause channel "${channel}"`);
+    await this.wait((sequence) => binding.serverQueuePause(handle, this.completions.listener, sequence, channel, true));
+  }
+
+  async resume(channel: string): Promise<void> {
+    const handle = this.opening(`resume channel "${channel}"`);
+    await this.wait((sequence) => binding.serverQueuePause(handle, this.completions.listener, sequence, channel, false));
+  }
+
+  async counts(channel: string): Promise<QueueCounts> {
+    const handle = this.opening(`count channel "${channel}"`);
+    const [waiting, delayed, running, dead, paused, oldestAge] = await this.wait<number[]>((sequence) =>
+      binding.serverQueueCounts(handle, this.completions.listener, sequence, channel));
+    const known = (number: number): number | undefined => (number < 0 ? undefined : number);
+    return { waiting, delayed: known(delayed), running, dead, paused: paused > 0, oldestAge: known(oldestAge) };
+  }
+
+  deadLetters(channel: string): DeadLetters {
+    const ask = <T>(what: string, start: (handle: Handle, listener: number, sequence: number) => void): Promise<T> =>
+      this.wait<T>((sequence) => start(this.opening(`${what} dead letters of channel "${channel}"`), this.completions.listener, sequence));
+    const list = async (): Promise<DeadLetter[]> => {
+      const letters = await ask<[string, string, string][]>('list', (...to) => binding.serverQueueDeadLetters(...to, channel));
+      return letters.map(([id, error, text]) => {
+        const [options, content] = JSON.parse(text);
+        return { id, content, options, error };
+      });
+    };
+    return {
+      count: async () => (await this.counts(channel)).dead,
+      list,
+      replay: async (id = '') => ask<number>('replay', (...to) => binding.serverQueueReplay(...to, channel, id)),
+      drop: async (id = '') => ask<number>('drop', (...to) => binding.serverQueueDrop(...to, channel, id)),
+    };
+  }
+
+  health(): QueueHealth {
+    if (!this.handle || !this.connected) return { state: 'closed' };
+    const [state, reason, silent] = binding.serverQueueHealth(this.handle);
+    return { state: state as QueueHealth['state'], ...(reason === null ? {} : { reason }), silent };
+  }
+
+  private opening(what: string): Handle {
+    if (!this.handle || !this.connected) throw new MortiseError('E_CLOSED', `event queue not connected, cannot ${what}`);
+    return this.handle;
+  }
+
+  private channel(name: string): ServerChannel {
+    let channel = this.channels.get(name);
+    if (!channel) {
+      channel = new ServerChannel(name, this.byNumber.length, this.host());
+      this.channels.set(name, channel);
+      this.byNumber.push(channel);
+    }
+    return channel;
+  }
+
+  private host(): ServerChannelHost {
+    const adapter = this;
+    return {
+      handle: this.handle as Handle,
+      listener: this.listener,
+      get fetching() {
+        return adapter.connected;
+      },
+      logger: this.logger,
+      ended: () => adapter.whenQuiet?.(),
+    };
+  }
+
+  /** Resolves when no handler runs, or after `closeTimeout`. */
+  private async quiet(channels: ServerChannel[]): Promise<void> {
+    const isQuiet = (): boolean => channels.every(({ running }) => running === 0);
+    if (isQuiet()) return;
+    let timer: NodeJS.Timeout | undefined;
+    await new Promise<void>((resolve) => {
+      this.whenQuiet = () => {
+        if (isQuiet()) resolve();
+      };
+      if (this.closeTimeout !== Infinity) timer = setTimeout(resolve, Math.min(this.closeTimeout, 2 ** 31 - 1));
+    });
+    clearTimeout(timer);
+    this.whenQuiet = undefined;
+  }
+
+  private wait<T>(start: (sequence: number) => void): Promise<T> {
+    return this.completions.wait<T>(start);
+  }
+
+  private inTurn<T>(action: () => Promise<T>): Promise<T> {
+    const turn = this.turn.then(action);
+    this.turn = turn.catch(() => undefined);
+    return turn;
+  }
+
+  private static heard(self: ServerQueueAdapter, subject: number, value: number, payload: unknown): void {
+    self.hear(subject, value, payload);
+  }
+
+  private hear(number: number, value: number, payload: unknown): void {
+    if (value === BEAT) {
+      if (this.handle) binding.serverQueueBeat(this.handle);
+      return;
+    }
+    if (value === LOG) {
+      const [level, line] = payload as ['info' | 'warn' | 'error', string];
+      this.logger?.[level](line);
+      return;
+    }
+    const channel = this.byNumber[number];
+    if (!channel) return;
+    if (value === READY) channel.ready();
+    else if (value === BEGIN) channel.begin(payload as string);
+    else if (value === TIMED_OUT) channel.timeOut(payload as number);
+    else if (value === CANCELLED) channel.cancel(payload as number);
+    else if (value === GIVEN_UP) channel.giveUp(payload as number);
+    else if (value === RESTS) channel.rest();
+  }
+}
+
+/** Connected adapters live on even when nobody holds them. */
+const active = new Set<ServerQueueAdapter>();
+
+/** The message as the server has it: `[options]`, or `[options, content]`. Throws `E_NOT_SERIALIZABLE`. */
+function serialize(channel: string, content: unknown, { delay: _, ...options }: QueueMessageOptions): string {
+  if (typeof content === 'function' || typeof content === 'symbol') throw unserializable(channel);
+  try {
+    return JSON.stringify(content === undefined ? [options] : [options, content]);
+  } catch (cause) {
+    throw unserializable(channel, cause);
+  }
+}
+
+function unserializable(channel: string, cause?: unknown): MortiseError {
+  return new MortiseError('E_NOT_SERIALIZABLE', `the message for event queue channel ${channel} cannot be written as JSON`, { cause });
+}
