@@ -1,8 +1,439 @@
-//! The event queue on Redis.
-use super::{adapter::Environment, settings::Settings};
-use crate::redis::Config;
-use std::sync::Arc;
-pub struct RedisQueue;
+//! The event queue on Redis: a stream with one consumer group a channel; what is tried again or kept back in a
+//! sorted set; dead letters in a second stream. The layout stands in `keys.rs` and `docs/redis.md`.
+//!
+//! Messages are told, then fetched. A node that has nothing to do stands in a line on the server; publishing
+//! tells as many of the line as there are messages (`lua/common.lua`, `wake`). A node that is told asks its owner
+//! whether it is idle, and fetches as many as it has free slots; one that is not, or does not answer, tells the
+//! next. While there is a backlog it fetches by `XREADGROUP` alone, in one round trip with the acknowledgements
+//! of what has ended (`flight.rs`).
+//!
+//! A lease is the server's own: how long ago a consumer was heard of. Its length stands in the consumer's
+//! name. Every node looks after the others' (`keeper.rs`).
+
+mod adapter;
+mod channel;
+mod connection;
+mod entry;
+mod flight;
+mod keeper;
+mod keys;
+mod publish;
+mod report;
+mod scripts;
+
+use super::{
+    adapter::{Consumer, Delivery, Environment, Finished, Level, Options, Outcome},
+    running::{Due, Run, Running},
+    settings::Settings,
+};
+use crate::{
+    alarm::{Alarm, Alarmed},
+    redis::{Command, Config, Redis},
+};
+use channel::{Channel, NEVER, Place};
+use connection::QueueConnection;
+use entry::{Entry, Tries};
+use parking_lot::{Mutex, MutexGuard};
+use report::Report;
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::SystemTime,
+};
+use tokio::{runtime::Handle, sync::Notify};
+
+/// A node that was told of messages and has not looked within so many milliseconds tells the next.
+const PATIENCE: u64 = 50;
+/// How long to wait after a failure.
+const PAUSE: u64 = 200;
+/// From so many crashes on a message is a suspect: a node runs one of them at a time, so that the others do not
+/// die with it again and again.
+const SUSPECT: u32 = 3;
+
+/// What the queue knows of a run.
+#[derive(Debug, Clone)]
+struct Claimed {
+    entry: String,
+    own_id: Option<String>,
+    tries: Tries,
+}
+
+/// The event queue of one app or adapter.
+pub struct RedisQueue {
+    this: Weak<Self>,
+    /// This node's name, which nobody else has.
+    node: String,
+    settings: Settings,
+    connection: Arc<QueueConnection>,
+    environment: Arc<dyn Environment>,
+    state: Mutex<State>,
+    alarm: Alarm,
+    /// Told when a channel has settled.
+    settled: Notify,
+    /// Told when the keeper has something to do sooner.
+    sooner: Arc<Notify>,
+    hears: AtomicBool,
+    /// How often messages waited of which this node was not told.
+    silent: AtomicU64,
+    monitor_id: u64,
+}
+
+struct State {
+    channels: Vec<Channel>,
+    running: Running<Claimed>,
+    /// The connection stands, and since when.
+    opened_at: Option<u64>,
+    stopped: bool,
+    closed: bool,
+    /// Suspects that run.
+    suspects: u32,
+    /// When the environment was asked, until it answers.
+    asked_at: Option<u64>,
+    stalled: bool,
+    flights: u64,
+}
+
+static NEXT_MONITOR: AtomicU64 = AtomicU64::new(1 << 32);
+
 impl RedisQueue {
-    pub fn open(_: Config, _: Settings, _: Arc<dyn Environment>, _: &tokio::runtime::Handle) -> Arc<dyn super::adapter::EventQueueAdapter> { todo!() }
+    /// Begins to connect.
+    pub fn open(
+        config: Config,
+        settings: Settings,
+        environment: Arc<dyn Environment>,
+        runtime: &Handle,
+    ) -> Arc<Self> {
+        let connection = QueueConnection::shared(config, runtime);
+        let suffix = RandomState::new().hash_one(SystemTime::now());
+        let monitor_id = NEXT_MONITOR.fetch_add(1, Relaxed);
+        let queue = Arc::new_cyclic(|this: &Weak<Self>| Self {
+            this: this.clone(),
+            node: format!("{}-{suffix:016x}", std::process::id()),
+            state: Mutex::new(State {
+                channels: Vec::new(),
+                running: Running::new(settings.max_run),
+                opened_at: None,
+                stopped: false,
+                closed: false,
+                suspects: 0,
+                asked_at: None,
+                stalled: false,
+                flights: 0,
+            }),
+            settings,
+            connection,
+            environment: Arc::clone(&environment),
+            alarm: Alarm::new(),
+            settled: Notify::new(),
+            sooner: Arc::default(),
+            hears: AtomicBool::new(false),
+            silent: AtomicU64::new(0),
+            monitor_id,
+        });
+        queue.alarm.start(runtime, Arc::downgrade(&queue));
+        keeper::start(&queue, runtime);
+        queue.watch_health(environment);
+        queue.connection.join(&queue);
+        queue
+    }
+
+    fn redis(&self) -> &Arc<Redis> {
+        &self.connection.redis
+    }
+
+    /// A line of the log for each change of the server's state.
+    fn watch_health(&self, environment: Arc<dyn Environment>) {
+        let (was_away, warned) = (AtomicBool::new(false), AtomicBool::new(false));
+        self.redis().monitor().listen(self.monitor_id, move |health| {
+            let server = &health.server;
+            match health.state {
+                crate::redis::State::Away => {
+                    was_away.store(true, Relaxed);
+                    let reason = health.reason.as_deref().unwrap_or("the connection was lost");
+                    environment.log(Level::Warn, format!("{server} is away: {reason}"));
+                }
+                crate::redis::State::Ready => {
+                    if was_away.swap(false, Relaxed) {
+                        environment.log(Level::Info, format!("{server} is back"));
+                    }
+                    let evicts = !health.eviction.is_empty() && health.eviction != "noeviction";
+                    if evicts && !warned.swap(true, Relaxed) {
+                        let policy = &health.eviction;
+                        environment.log(Level::Warn, format!(
+                            "the event queue on {server}: the server may evict messages (maxmemory-policy {policy}); use noeviction"
+                        ));
+                    }
+                }
+                _ => {}
+            }
+        });
+    }
+
+    fn subscribe_channel(&self, name: &str, concurrency: u32, owner: Arc<dyn Consumer>) -> u32 {
+        let mut state = self.state.lock();
+        let number = u32::try_from(state.channels.len()).unwrap_or(u32::MAX);
+        let place = format!("{}/{number}", self.node);
+        let consumer = format!("{place}:{}", self.settings.lease);
+        state.channels.push(Channel::new(name, &consumer, &place, concurrency.max(1), owner));
+        drop(state);
+        self.sooner.notify_one();
+        number
+    }
+
+    /// Does something with a channel, and sends what comes of it.
+    fn act(&self, number: u32, change: impl FnOnce(&mut State, &mut Vec<Command>, u64)) {
+        let mut state = self.state.lock();
+        let now = self.alarm.now();
+        let mut commands = Vec::new();
+        if (number as usize) < state.channels.len() {
+            change(&mut state, &mut commands, now);
+        }
+        self.fire(commands);
+        self.pump(&mut state, number, now);
+        self.set_alarm(&state, number);
+    }
+
+    /// Sends commands whose replies do not matter.
+    fn fire(&self, commands: Vec<Command>) {
+        if !commands.is_empty() {
+            self.redis().submit(move || commands, Box::new(|_| {}));
+        }
+    }
+
+    fn set_alarm(&self, state: &State, number: u32) {
+        let channel = state.channels.get(number as usize).map_or(NEVER, Channel::next_at);
+        let next = channel.min(state.running.next_due().unwrap_or(NEVER));
+        if next != NEVER {
+            self.alarm.wake_at(next);
+        }
+    }
+
+    /// What has ended, and whether more may be fetched.
+    fn take_turn(&self, number: u32, finished: Vec<Finished>, fetch: bool) {
+        self.act(number, |state, commands, _| {
+            for Finished { ticket, outcome } in finished {
+                if let Some(run) = state.end(ticket) {
+                    state.report(run, outcome);
+                }
+            }
+            let stopped = state.stopped;
+            let channel = &mut state.channels[number as usize];
+            if channel.told_at.take().is_some() && !fetch {
+                commands.push(wake_next(channel));
+            }
+            channel.wants = fetch && !channel.stopped && !stopped;
+            if fetch && !channel.wants {
+                channel.owner.rests();
+            }
+        });
+    }
+
+    /// The server tells something.
+    fn heard(&self, text: &str) {
+        let mut words = text.split(' ');
+        let (what, number, entry) = (words.next(), words.next(), words.next());
+        let Some(number) = number.and_then(|number| number.parse().ok()) else { return };
+        match (what, entry) {
+            (Some("w"), _) => self.told(number),
+            (Some("c"), Some(entry)) => self.cancelled(number, entry),
+            _ => {}
+        }
+    }
+
+    /// There are messages.
+    fn told(&self, number: u32) {
+        self.act(number, |state, commands, now| {
+            let stopped = state.stopped;
+            let channel = &mut state.channels[number as usize];
+            channel.place = Place::Free;
+            channel.looks = true;
+            if stopped || channel.stopped || channel.free() == 0 {
+                commands.push(wake_next(channel));
+            } else {
+                channel.told_at = Some(now);
+                channel.owner.ready();
+            }
+        });
+    }
+
+    fn cancelled(&self, number: u32, entry: &str) {
+        let state = self.state.lock();
+        let is_meant = |run: &Run<Claimed>| run.channel == number && run.inner.entry == entry;
+        let ticket = state.running.iter().find(|(_, run)| is_meant(run)).map(|(ticket, _)| ticket);
+        if let (Some(ticket), Some(channel)) = (ticket, state.channels.get(number as usize)) {
+            channel.owner.cancelled(ticket);
+        }
+    }
+
+    /// The connection stands anew.
+    fn opened(&self, hears: bool) {
+        self.hears.store(hears, Relaxed);
+        let mut state = self.state.lock();
+        let now = self.alarm.now();
+        state.opened_at = Some(now);
+        for number in 0..u32::try_from(state.channels.len()).unwrap_or(u32::MAX) {
+            let stopped = state.stopped;
+            let channel = &mut state.channels[number as usize];
+            channel.place = Place::Unknown;
+            channel.looks = true;
+            channel.again_at = NEVER;
+            channel.told_at = None;
+            if !stopped && !channel.stopped && channel.free() > 0 {
+                channel.owner.ready();
+            }
+            self.pump(&mut state, number, now);
+        }
+        drop(state);
+        self.sooner.notify_one();
+    }
+
+    /// The connection is lost; on a cluster, one of them.
+    fn lost(&self) {
+        let mut state = self.state.lock();
+        if !self.redis().is_cluster() {
+            state.opened_at = None;
+        }
+        for channel in &mut state.channels {
+            channel.place = Place::Unknown;
+            channel.looks = true;
+        }
+    }
+
+    /// Begins runs, and tells their owner.
+    fn begin(&self, state: &mut State, number: u32, entries: Vec<Entry>, now: u64) {
+        let mut deliveries = Vec::with_capacity(entries.len());
+        for Entry { id: entry, text, own_id, tries } in entries {
+            let claimed = Claimed { entry, own_id, tries };
+            let Some(options) = Options::of(&text) else {
+                let error = "the message cannot be read".to_owned();
+                let Claimed { entry, tries, .. } = claimed;
+                let channel = &mut state.channels[number as usize];
+                let line = format!(
+                    "message {entry} of event queue channel {} cannot be read, and is a dead letter",
+                    channel.name
+                );
+                channel.owner.log(Level::Error, line);
+                channel.reports.push_back(Report::Dead { entry, tries, error });
+                continue;
+            };
+            let before = super::adapter::whole(options.retried);
+            let retried = tries.retried.saturating_add(u32::try_from(before).unwrap_or(u32::MAX));
+            let id = claimed.own_id.as_ref().unwrap_or(&claimed.entry).clone();
+            state.suspects += u32::from(tries.crashes >= SUSPECT);
+            let ticket = state.running.begin(number, options, retried, claimed, now);
+            deliveries.push(Delivery { ticket, id, retried, text });
+        }
+        let channel = &mut state.channels[number as usize];
+        channel.running += u32::try_from(deliveries.len()).unwrap_or(u32::MAX);
+        if !deliveries.is_empty() {
+            channel.owner.begin(deliveries);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+}
+
+impl State {
+    /// Ends a run: its slot is free.
+    fn end(&mut self, ticket: u64) -> Option<Run<Claimed>> {
+        let run = self.running.end(ticket)?;
+        self.free_slot(&run);
+        Some(run)
+    }
+
+    fn free_slot(&mut self, run: &Run<Claimed>) {
+        self.suspects -= u32::from(run.inner.tries.crashes >= SUSPECT);
+        if let Some(channel) = self.channels.get_mut(run.channel as usize) {
+            channel.running -= 1;
+        }
+    }
+
+    /// What became of a run is to be told to the server.
+    fn report(&mut self, run: Run<Claimed>, outcome: Outcome) {
+        let Run { channel, options, retried, inner: Claimed { entry, own_id, tries }, .. } = run;
+        let report = match outcome {
+            Outcome::Processed => Report::Done { entry, own_id },
+            Outcome::Failed(_) if options.allows_retry(retried) => {
+                Report::Again { entry, tries: tries.failed(), pause: options.pause(retried) }
+            }
+            Outcome::Failed(error) => Report::Dead { entry, tries, error },
+            Outcome::Returned => Report::Again { entry, tries, pause: 0 },
+        };
+        if let Some(channel) = self.channels.get_mut(channel as usize) {
+            channel.reports.push_back(report);
+        }
+    }
+}
+
+fn wake_next(channel: &Channel) -> Command {
+    scripts::WAKE.command(channel.in_full, &[channel.keys.hungry.as_bytes()], &[])
+}
+
+fn leave(channel: &Channel) -> Command {
+    let keys = [channel.keys.stream.as_bytes(), channel.keys.hungry.as_bytes()];
+    let arguments = [channel.consumer.as_bytes(), channel.place_name.as_bytes()];
+    scripts::LEAVE.command(channel.in_full, &keys, &arguments)
+}
+
+impl Alarmed for RedisQueue {
+    fn ring(&self, now: u64) -> Option<u64> {
+        let mut state = self.state.lock();
+        let mut commands = Vec::new();
+        for due in state.running.ring(now) {
+            match due {
+                Due::TimedOut { channel, ticket } => {
+                    state.channels[channel as usize].owner.timed_out(ticket);
+                }
+                Due::Overrun { ticket, run } => {
+                    state.free_slot(&run);
+                    let (channel, most) =
+                        (&state.channels[run.channel as usize], self.settings.max_run);
+                    let id = run.inner.own_id.as_ref().unwrap_or(&run.inner.entry);
+                    channel.owner.log(Level::Error, format!(
+                        "message {id} of event queue channel {} has run for {most} ms (maxRun), which counts as a failure; what its handler still says is ignored", channel.name
+                    ));
+                    channel.owner.given_up(ticket);
+                    state.report(run, Outcome::Failed(format!("it ran for more than {most} ms")));
+                }
+            }
+        }
+        for number in 0..u32::try_from(state.channels.len()).unwrap_or(u32::MAX) {
+            let stopped = state.stopped;
+            let channel = &mut state.channels[number as usize];
+            if channel.told_at.is_some_and(|at| at + PATIENCE <= now) {
+                channel.told_at = None;
+                commands.push(wake_next(channel));
+            }
+            if channel.due_at <= now {
+                channel.due_at = NEVER;
+                channel.looks = true;
+                if !stopped && !channel.stopped && channel.free() > 0 {
+                    channel.owner.ready();
+                }
+            }
+            if channel.again_at <= now {
+                channel.again_at = NEVER;
+                if !stopped && !channel.stopped && channel.free() > 0 {
+                    channel.owner.ready();
+                }
+            }
+            self.pump(&mut state, number, now);
+        }
+        self.fire(commands);
+        let channels = state.channels.iter().map(Channel::next_at).min().unwrap_or(NEVER);
+        let next = channels.min(state.running.next_due().unwrap_or(NEVER));
+        (next != NEVER).then_some(next)
+    }
+}
+
+impl Drop for RedisQueue {
+    fn drop(&mut self) {
+        self.redis().monitor().unlisten(self.monitor_id);
+        self.connection.leave(&self.node);
+    }
 }

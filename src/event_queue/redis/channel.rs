@@ -1,0 +1,130 @@
+//! One subscription of a node: what it wants, what is under way, and what it knows of the server.
+
+use super::{keys::Keys, report::Report};
+use crate::event_queue::adapter::Consumer;
+use std::{collections::VecDeque, sync::Arc};
+
+/// Whether the node stands in the line of those that are told of messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Taken,
+    Free,
+    /// The connection was lost meanwhile.
+    Unknown,
+}
+
+impl Place {
+    /// The word of `look.lua` for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Taken => "y",
+            Self::Free => "n",
+            Self::Unknown => "m",
+        }
+    }
+}
+
+/// A subscription. Times are milliseconds of the queue's clock.
+pub struct Channel {
+    pub name: Arc<str>,
+    pub keys: Arc<Keys>,
+    /// The consumer of the group.
+    pub consumer: Arc<str>,
+    /// What stands in the line of those that wait.
+    pub place_name: Arc<str>,
+    pub owner: Arc<dyn Consumer>,
+    pub concurrency: u32,
+    pub running: u32,
+    /// What is to be told to the server.
+    pub reports: VecDeque<Report>,
+    /// Entries of reports that are on their way.
+    pub in_reports: Vec<String>,
+    /// Whether commands are under way, and a number for them.
+    pub flight: Option<u64>,
+    pub flown_at: u64,
+    /// The owner has said that messages may be fetched.
+    pub wants: bool,
+    /// The last claim got all that it asked for: there is a backlog.
+    pub backlog: bool,
+    /// What is due is to be looked at.
+    pub looks: bool,
+    pub looked_at: u64,
+    pub place: Place,
+    /// When the node was told of messages, until it has looked or told the next.
+    pub told_at: Option<u64>,
+    /// When to look at what is due.
+    pub due_at: u64,
+    /// When to try again after a failure.
+    pub again_at: u64,
+    /// A claim may have been lost: what the server has given this node is to be compared.
+    pub recovers: bool,
+    /// The group exists, as far as is known.
+    pub joined: bool,
+    /// The server does not know the scripts.
+    pub in_full: bool,
+    /// Nothing is fetched any more.
+    pub stopped: bool,
+    /// When the leases of others are to be looked at.
+    pub check_at: u64,
+    /// When the consumer was heard of by the server last.
+    pub renewed_at: u64,
+    /// The last trouble that was told in the log.
+    pub trouble: Option<String>,
+}
+
+/// Never.
+pub const NEVER: u64 = u64::MAX;
+
+impl Channel {
+    pub fn new(
+        name: &str,
+        consumer: &str,
+        place_name: &str,
+        concurrency: u32,
+        owner: Arc<dyn Consumer>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            keys: Arc::new(Keys::of(name)),
+            consumer: consumer.into(),
+            place_name: place_name.into(),
+            owner,
+            concurrency,
+            running: 0,
+            reports: VecDeque::new(),
+            in_reports: Vec::new(),
+            flight: None,
+            flown_at: 0,
+            wants: false,
+            backlog: false,
+            looks: true,
+            looked_at: 0,
+            place: Place::Free,
+            told_at: None,
+            due_at: NEVER,
+            again_at: NEVER,
+            recovers: false,
+            joined: false,
+            in_full: false,
+            stopped: false,
+            check_at: NEVER,
+            renewed_at: 0,
+            trouble: None,
+        }
+    }
+
+    pub fn free(&self) -> u32 {
+        self.concurrency.saturating_sub(self.running)
+    }
+
+    /// Nothing is under way or to be told.
+    pub fn is_settled(&self) -> bool {
+        self.flight.is_none() && self.reports.is_empty()
+    }
+
+    /// When the channel has something to do next.
+    pub fn next_at(&self) -> u64 {
+        let told = self.told_at.map_or(NEVER, |at| at + super::PATIENCE);
+        self.due_at.min(self.again_at).min(told)
+    }
+}

@@ -1,0 +1,399 @@
+//! What goes on beside the messages, in one task a queue: it renews the leases, asks the environment for a sign of
+//! life, looks whether anything waits of which the node was not told, and takes over from those who have died.
+//!
+//! Each turn has a deadline; one that does not end or panics is given up, and the next begins.
+
+use super::{
+    RedisQueue,
+    channel::{NEVER, Place},
+    entry::{array, field, integer, text},
+    keys::{GROUP, Keys, NOBODY, lease_of},
+    report::MOST_DEAD,
+    scripts,
+};
+use crate::{event_queue::adapter::Level, redis::Command};
+use redis::Value;
+use std::{
+    sync::{Arc, Weak, atomic::Ordering::Relaxed},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::{runtime::Handle, time::timeout};
+
+/// Renewals within a lease.
+const RENEWALS: u64 = 3;
+/// How long after the end of a lease it is looked at, in milliseconds.
+const MARGIN: u64 = 10;
+/// The name of a consumer that holds nothing and was not heard of for so long is dropped, in milliseconds.
+const FORGOTTEN: u64 = 600_000;
+/// Calls of the script that takes over, in a row.
+const MOST_REAPS: usize = 10_000;
+
+/// Begins to keep.
+pub fn start(queue: &Arc<RedisQueue>, runtime: &Handle) {
+    runtime.spawn(keep(Arc::downgrade(queue), runtime.clone()));
+}
+
+async fn keep(queue: Weak<RedisQueue>, runtime: Handle) {
+    let mut turn = 0_u64;
+    loop {
+        let Some(keeper) = queue.upgrade() else { return };
+        let patience = 2 * keeper.redis().config().command_timeout + Duration::from_secs(1);
+        let environment = Arc::clone(&keeper.environment);
+        let task = runtime.spawn({
+            let keeper = Arc::clone(&keeper);
+            async move { keeper.keep_once(turn).await }
+        });
+        let abort = task.abort_handle();
+        match timeout(patience, task).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => environment.log(
+                Level::Error,
+                format!("keeping the event queue failed and begins anew: {error}"),
+            ),
+            Err(_) => {
+                abort.abort();
+                environment.log(
+                    Level::Error,
+                    "keeping the event queue stood still and begins anew".to_owned(),
+                );
+            }
+        }
+        turn += 1;
+        if keeper.is_closed() {
+            return;
+        }
+        keeper.rest_until_next().await;
+    }
+}
+
+/// A consumer as `XINFO CONSUMERS` tells of it.
+struct Other {
+    name: String,
+    pending: u64,
+    idle: u64,
+}
+
+impl RedisQueue {
+    fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// Between two renewals, in milliseconds.
+    fn beat_length(&self) -> u64 {
+        (self.settings.lease / RENEWALS).max(1)
+    }
+
+    async fn rest_until_next(self: Arc<Self>) {
+        let beat = self.beat_length();
+        let until_check = {
+            let (state, now) = (self.lock(), self.alarm.now());
+            state.channels.iter().map(|channel| channel.check_at.saturating_sub(now)).min()
+        };
+        let rest = Duration::from_millis(until_check.unwrap_or(NEVER).min(beat));
+        let sooner = Arc::clone(&self.sooner);
+        // Who rests does not keep the queue alive.
+        drop(self);
+        _ = timeout(rest, sooner.notified()).await;
+    }
+
+    async fn keep_once(self: Arc<Self>, turn: u64) {
+        self.ask_environment();
+        self.watch_flights();
+        self.renew().await;
+        if turn.is_multiple_of(RENEWALS) {
+            self.look_around().await;
+        }
+        self.check_others().await;
+    }
+
+    /// The environment is asked for a sign of life; one that has not given it for too long is dead.
+    fn ask_environment(&self) {
+        let mut state = self.lock();
+        let now = self.alarm.now();
+        match state.asked_at {
+            None => {
+                state.asked_at = Some(now);
+                self.environment.ask();
+            }
+            Some(at) if now - at > self.settings.max_stall && !state.stalled => {
+                state.stalled = true;
+                let stall = self.settings.max_stall;
+                self.environment.log(Level::Error, format!(
+                    "the event loop has not answered for {stall} ms (maxStall): the messages of this node are others' now"
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// The environment lives.
+    pub(super) fn alive(&self) {
+        let mut state = self.lock();
+        state.asked_at = None;
+        state.stalled = false;
+    }
+
+    /// A flight that is not over although all deadlines have passed must not keep a channel silent.
+    fn watch_flights(&self) {
+        let mut state = self.lock();
+        let now = self.alarm.now();
+        let patience = 2 * self.redis().config().command_timeout;
+        let patience = u64::try_from(patience.as_millis()).unwrap_or(NEVER).saturating_add(2_000);
+        let mut stuck = Vec::new();
+        for (number, channel) in (0_u32..).zip(&mut state.channels) {
+            if channel.flight.is_some() && channel.flown_at.saturating_add(patience) < now {
+                channel.flight = None;
+                channel.recovers = true;
+                channel.looks = true;
+                channel.owner.log(
+                    Level::Error,
+                    format!(
+                        "fetching event queue channel {} stood still, and begins anew",
+                        channel.name
+                    ),
+                );
+                channel.owner.ready();
+                stuck.push(number);
+            }
+        }
+        self.silent.fetch_add(stuck.len() as u64, Relaxed);
+        for number in stuck {
+            self.pump(&mut state, number, now);
+        }
+    }
+
+    /// Reading what comes after all that there can be: the server notes that it has heard of the consumer.
+    async fn renew(&self) {
+        let commands: Vec<Command> = {
+            let mut state = self.lock();
+            let now = self.alarm.now();
+            let beat = self.beat_length();
+            if state.stalled || state.opened_at.is_none() {
+                return;
+            }
+            let due = state.channels.iter_mut().filter(|channel| {
+                channel.running > 0 && now.saturating_sub(channel.renewed_at) >= beat / 2
+            });
+            due.map(|channel| {
+                channel.renewed_at = now;
+                let (stream, consumer) = (channel.keys.stream.as_str(), &*channel.consumer);
+                let last = "18446744073709551615-18446744073709551615";
+                Command::new([
+                    "XREADGROUP",
+                    "GROUP",
+                    GROUP,
+                    consumer,
+                    "COUNT",
+                    "1",
+                    "STREAMS",
+                    stream,
+                    last,
+                ])
+            })
+            .collect()
+        };
+        if !commands.is_empty() {
+            // What fails is renewed by the next turn, within the lease.
+            _ = self.redis().batch(commands).await;
+        }
+    }
+
+    /// Looks at each channel: whether something waits, and when the next is due.
+    async fn look_around(&self) {
+        let channels: Vec<(u32, Arc<Keys>)> = {
+            let state = self.lock();
+            if state.opened_at.is_none() || state.stopped {
+                return;
+            }
+            let joined = (0_u32..)
+                .zip(&state.channels)
+                .filter(|(_, channel)| channel.joined && !channel.stopped);
+            joined.map(|(number, channel)| (number, Arc::clone(&channel.keys))).collect()
+        };
+        if channels.is_empty() {
+            return;
+        }
+        let commands = channels.iter().flat_map(|(_, keys)| {
+            [
+                Command::new(["XINFO", "GROUPS", &keys.stream]),
+                Command::new(["ZRANGE", &keys.later, "0", "0", "WITHSCORES"]),
+            ]
+        });
+        let Ok(replies) = self.redis().batch(commands.collect()).await else { return };
+        let mut replies = replies.into_iter();
+        for (number, _) in channels {
+            let (groups, first) = (replies.next(), replies.next());
+            let Some(Ok(groups)) = groups else { continue };
+            let first = first.and_then(Result::ok);
+            self.take_look(number, groups, first.as_ref());
+        }
+    }
+
+    fn take_look(&self, number: u32, groups: Value, first: Option<&Value>) {
+        let mut state = self.lock();
+        let now = self.alarm.now();
+        let is_gone = matches!(&groups, Value::ServerError(error) if error.details().unwrap_or_default().contains("no such key"));
+        if matches!(groups, Value::ServerError(_)) && !is_gone {
+            return;
+        }
+        let is_ours =
+            |info: &&Value| field(info, "name").cloned().and_then(text).as_deref() == Some(GROUP);
+        let groups = array(groups);
+        let Some(group) = groups.iter().find(is_ours) else {
+            if state.channels[number as usize].flight.is_none()
+                && state.channels[number as usize].joined
+            {
+                self.lost_group(&mut state, number);
+                self.pump(&mut state, number, now);
+            }
+            return;
+        };
+        let pending = field(group, "pending").and_then(integer).unwrap_or(0);
+        // Without a count of what is to be read, which older servers do not have, it is looked.
+        let waiting = field(group, "lag").and_then(integer);
+        let stopped = state.stopped;
+        let channel = &mut state.channels[number as usize];
+        if pending > i64::from(channel.running) {
+            channel.check_at = channel.check_at.min(now);
+        }
+        if let Some(due) = first.and_then(due_at) {
+            // By the server's clock, which is asked when the time has come by ours.
+            let unix = unix_milliseconds();
+            channel.due_at = channel.due_at.min(now + due.saturating_sub(unix));
+            self.alarm.wake_at(channel.due_at);
+        }
+        let may_wait = waiting.is_none_or(|waiting| waiting > 0);
+        let is_quiet = channel.flight.is_none() && channel.told_at.is_none() && channel.free() > 0;
+        if may_wait && is_quiet && channel.place != Place::Free && !stopped {
+            self.silent.fetch_add(u64::from(waiting.is_some()), Relaxed);
+            channel.looks = true;
+            channel.place = Place::Unknown;
+            channel.owner.ready();
+        }
+    }
+
+    /// Looks at the leases of other nodes where it is time to.
+    async fn check_others(&self) {
+        let due: Vec<(u32, Arc<Keys>, Arc<str>)> = {
+            let mut state = self.lock();
+            let now = self.alarm.now();
+            if state.opened_at.is_none() || state.stopped {
+                return;
+            }
+            let due =
+                (0_u32..).zip(&mut state.channels).filter(|(_, channel)| channel.check_at <= now);
+            due.map(|(number, channel)| {
+                channel.check_at = NEVER;
+                (number, Arc::clone(&channel.keys), Arc::clone(&channel.consumer))
+            })
+            .collect()
+        };
+        for (number, keys, own) in due {
+            let question = Command::new(["XINFO", "CONSUMERS", &keys.stream, GROUP]);
+            let Ok(consumers) = self.redis().ask(question).await else { continue };
+            let others = array(consumers).into_iter().filter_map(|info| Other::read(&info));
+            let others = others.filter(|other| *other.name != *own && other.name != NOBODY);
+            let mut next = NEVER;
+            for other in others {
+                next = next.min(self.check(number, &keys, &other).await);
+            }
+            let mut state = self.lock();
+            let channel = &mut state.channels[number as usize];
+            channel.check_at = channel.check_at.min(next);
+        }
+    }
+
+    /// Takes the messages of a consumer whose lease is over. Gives when to look at it again.
+    async fn check(&self, number: u32, keys: &Keys, other: &Other) -> u64 {
+        let lease = lease_of(&other.name).unwrap_or(self.settings.lease);
+        let patience = if other.pending > 0 { lease } else { FORGOTTEN.max(lease) };
+        let now = self.alarm.now();
+        // After this server was away nobody could renew for a while, and after a failover it knows of older renewals.
+        let opened = self.lock().opened_at.unwrap_or(now);
+        let left = patience.saturating_sub(other.idle).max((opened + lease).saturating_sub(now));
+        if left > 0 {
+            return if other.pending > 0 { now + left + MARGIN } else { NEVER };
+        }
+        self.take_over(number, keys, other, patience).await;
+        NEVER
+    }
+
+    async fn take_over(&self, number: u32, keys: &Keys, other: &Other, lease: u64) {
+        let (mut moved, mut dead) = (0, 0);
+        let all = [&keys.stream, &keys.later, &keys.dead, &keys.ids, &keys.hungry];
+        let most = self.settings.max_crashes;
+        let error = format!("its node ended while it ran, {most} times");
+        for _ in 0..MOST_REAPS {
+            let answer = scripts::REAP
+                .run(
+                    self.redis(),
+                    &all.map(|key| key.as_bytes()),
+                    &[
+                        other.name.as_bytes(),
+                        lease.to_string().as_bytes(),
+                        most.to_string().as_bytes(),
+                        if self.settings.crash_counts { b"1" } else { b"0" },
+                        error.as_bytes(),
+                        MOST_DEAD.as_bytes(),
+                    ],
+                )
+                .await;
+            let numbers: Vec<i64> =
+                array(answer.unwrap_or(Value::Nil)).iter().filter_map(integer).collect();
+            let [again, buried, more] = numbers[..] else { break };
+            moved += again;
+            dead += buried;
+            if more == 0 {
+                break;
+            }
+        }
+        if moved + dead == 0 {
+            return;
+        }
+        let mut state = self.lock();
+        let channel = &mut state.channels[number as usize];
+        let (name, node) = (&channel.name, &other.name);
+        let run_again = format!(
+            "node {node} of event queue channel {name} has not renewed its lease of {lease} ms: {moved} messages are run again"
+        );
+        channel.owner.log(Level::Warn, run_again);
+        if dead > 0 {
+            channel.owner.log(Level::Error, format!("{dead} messages of event queue channel {name} have ended their nodes {most} times, and are dead letters"));
+        }
+        channel.looks = true;
+        if channel.free() > 0 && !channel.stopped {
+            channel.owner.ready();
+        }
+    }
+}
+
+impl Other {
+    fn read(info: &Value) -> Option<Self> {
+        let number =
+            |name: &str| field(info, name).and_then(integer).and_then(|it| u64::try_from(it).ok());
+        let name = text(field(info, "name")?.clone())?;
+        Some(Self { name, pending: number("pending")?, idle: number("idle")? })
+    }
+}
+
+/// When the first is due, in milliseconds since 1970; nothing while paused.
+fn due_at(first: &Value) -> Option<u64> {
+    let mut items = array(first.clone()).into_iter();
+    let (member, score) = match items.next()? {
+        // RESP3 pairs them.
+        Value::Array(pair) => {
+            let [member, score] = <[Value; 2]>::try_from(pair).ok()?;
+            (member, score)
+        }
+        member => (member, items.next()?),
+    };
+    if text(member)? == "p" {
+        return None;
+    }
+    integer(&score).and_then(|score| u64::try_from(score).ok())
+}
+
+fn unix_milliseconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(0)
+}

@@ -1,0 +1,3 @@
+-- The next in the line is told. KEYS: hungry.
+wake(KEYS[1], 1)
+return 'ok'
