@@ -24,6 +24,16 @@ impl Place {
     }
 }
 
+/// Commands that are under way.
+pub struct Flight {
+    pub number: u64,
+    pub since: u64,
+    /// Messages that it asks for.
+    pub claims: u32,
+    /// It may be followed by another before it has landed.
+    pub plain: bool,
+}
+
 /// A subscription. Times are milliseconds of the queue's clock.
 pub struct Channel {
     pub name: Arc<str>,
@@ -37,11 +47,8 @@ pub struct Channel {
     pub running: u32,
     /// What is to be told to the server.
     pub reports: VecDeque<Report>,
-    /// Entries of reports that are on their way.
-    pub in_reports: Vec<String>,
-    /// Whether commands are under way, and a number for them.
-    pub flight: Option<u64>,
-    pub flown_at: u64,
+    /// What is under way, the oldest first.
+    pub flights: Vec<Flight>,
     /// The owner has said that messages may be fetched.
     pub wants: bool,
     /// The last claim got all that it asked for: there is a backlog.
@@ -52,6 +59,8 @@ pub struct Channel {
     pub place: Place,
     /// When the node was told of messages, until it has looked or told the next.
     pub told_at: Option<u64>,
+    /// The same, while a look was under way.
+    pub told_early: bool,
     /// When to look at what is due.
     pub due_at: u64,
     /// When to try again after a failure.
@@ -92,15 +101,14 @@ impl Channel {
             concurrency,
             running: 0,
             reports: VecDeque::new(),
-            in_reports: Vec::new(),
-            flight: None,
-            flown_at: 0,
+            flights: Vec::new(),
             wants: false,
             backlog: false,
             looks: true,
             looked_at: 0,
             place: Place::Free,
             told_at: None,
+            told_early: false,
             due_at: NEVER,
             again_at: NEVER,
             recovers: false,
@@ -113,13 +121,25 @@ impl Channel {
         }
     }
 
+    /// Slots in which nothing runs, and nothing is asked for.
     pub fn free(&self) -> u32 {
-        self.concurrency.saturating_sub(self.running)
+        let asked: u32 = self.flights.iter().map(|flight| flight.claims).sum();
+        self.concurrency.saturating_sub(self.running).saturating_sub(asked)
+    }
+
+    /// Whether commands may be sent now: one flight may follow another that is plain.
+    pub fn may_launch(&self) -> bool {
+        let may_follow = match self.flights.as_slice() {
+            [] => true,
+            [only] => only.plain,
+            _ => false,
+        };
+        may_follow && self.again_at == NEVER
     }
 
     /// Nothing is under way or to be told.
     pub fn is_settled(&self) -> bool {
-        self.flight.is_none() && self.reports.is_empty()
+        self.flights.is_empty() && self.reports.is_empty()
     }
 
     /// When the channel has something to do next.

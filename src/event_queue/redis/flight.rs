@@ -1,9 +1,12 @@
-//! What goes to the server and comes back: reports of what has ended, and one claim, in one round trip. A channel
-//! has one flight at a time; what ends meanwhile goes with the next.
+//! What goes to the server and comes back: reports of what has ended, and one claim, in one round trip. What ends
+//! while a flight is under way goes with the next.
+//!
+//! With a backlog a channel has two flights under way, each for half of its slots, the second from when the first
+//! has landed: so the handlers of one half run while the server works for the other.
 
 use super::{
     PAUSE, RedisQueue, State,
-    channel::{NEVER, Place},
+    channel::{Flight, NEVER, Place},
     entry::{Entry, Looked, Tries, array, integer, text},
     keys::{GROUP, Keys},
     report::{Report, Reports},
@@ -43,14 +46,14 @@ enum Ask {
 }
 
 impl RedisQueue {
-    /// Sends what there is to send, unless something is under way.
+    /// Sends what there is to send, unless what is under way stands against it.
     pub(super) fn pump(&self, state: &mut State, number: u32, now: u64) {
         if state.opened_at.is_none() {
             return;
         }
         let suspects = state.suspects;
         let Some(channel) = state.channels.get_mut(number as usize) else { return };
-        if channel.flight.is_some() || channel.again_at != NEVER {
+        if !channel.may_launch() {
             return;
         }
         let ask = Self::choose(channel, now);
@@ -59,21 +62,28 @@ impl RedisQueue {
             return;
         }
         let reports = Reports::new(channel.reports.drain(..count).collect());
-        channel.in_reports = reports.all.iter().map(|report| report.entry().to_owned()).collect();
         state.flights += 1;
         let flight = state.flights;
-        channel.flight = Some(flight);
-        channel.flown_at = now;
-        if ask != Ask::Nothing {
-            channel.wants = false;
-        }
+        let claims = match ask {
+            Ask::Look(count) | Ask::Claim(count) => count,
+            _ => 0,
+        };
+        let plain = matches!(ask, Ask::Nothing | Ask::Claim(_));
+        channel.flights.push(Flight { number: flight, since: now, claims, plain });
+        // What the owner has said holds for all slots that are free now.
+        channel.wants &= match ask {
+            Ask::Nothing => true,
+            Ask::Claim(_) => channel.free() > 0,
+            Ask::Join | Ask::Recover | Ask::Look(_) => false,
+        };
         if let Ask::Look(_) = ask {
+            channel.told_early = false;
             channel.looks = false;
             channel.looked_at = now;
             channel.due_at = NEVER;
             channel.told_at = None;
         }
-        if matches!(ask, Ask::Look(_) | Ask::Claim(_)) {
+        if claims > 0 {
             channel.renewed_at = now;
         }
         let allowed = u32::from(suspects == 0);
@@ -101,10 +111,11 @@ impl RedisQueue {
 
     /// What to ask for.
     fn choose(channel: &mut super::Channel, now: u64) -> Ask {
-        if !channel.joined && !channel.stopped {
+        let alone = channel.flights.is_empty();
+        if alone && !channel.joined && !channel.stopped {
             return Ask::Join;
         }
-        if channel.recovers {
+        if alone && channel.recovers {
             return Ask::Recover;
         }
         let free = channel.free();
@@ -113,15 +124,18 @@ impl RedisQueue {
             return Ask::Nothing;
         }
         let count = free.min(MOST);
+        if !alone && (channel.looks || !channel.backlog || channel.recovers || !channel.joined) {
+            return Ask::Nothing;
+        }
         if channel.looks || !channel.backlog || now >= channel.looked_at + LOOK {
             if channel.place == Place::Taken && !channel.looks {
                 channel.wants = false;
                 channel.owner.rests();
                 return Ask::Nothing;
             }
-            return Ask::Look(count);
+            return if alone { Ask::Look(count) } else { Ask::Nothing };
         }
-        Ask::Claim(count)
+        Ask::Claim(count.min(channel.concurrency.div_ceil(2)))
     }
 
     fn landed(
@@ -135,12 +149,11 @@ impl RedisQueue {
         let mut state = self.lock();
         let now = self.alarm.now();
         let Some(channel) = state.channels.get_mut(number as usize) else { return };
-        if channel.flight != Some(flight) {
+        let Some(at) = channel.flights.iter().position(|it| it.number == flight) else {
             // Given up meanwhile.
             return;
-        }
-        channel.flight = None;
-        channel.in_reports.clear();
+        };
+        channel.flights.remove(at);
         match replies {
             Err(error) => self.fail_flight(&mut state, number, reports, ask, &error, now),
             Ok(replies) => {
@@ -343,7 +356,9 @@ impl RedisQueue {
         }
         if is_full {
             // Slots have become free meanwhile, or there are more than one claim gives.
-            channel.owner.ready();
+            if !channel.wants {
+                channel.owner.ready();
+            }
         } else {
             // The owner has just said that it is idle: the place in the line goes with that.
             (channel.wants, channel.looks) = (true, true);
@@ -365,7 +380,9 @@ impl RedisQueue {
             }
             return;
         }
-        channel.place = Place::Taken;
+        // Told already, by a push that has come before this reply.
+        channel.place =
+            if std::mem::take(&mut channel.told_early) { Place::Free } else { Place::Taken };
         if let Some(next) = next.filter(|_| !paused) {
             channel.due_at = channel.due_at.min(now + next + 1);
         }

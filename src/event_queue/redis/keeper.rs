@@ -141,8 +141,9 @@ impl RedisQueue {
         let patience = u64::try_from(patience.as_millis()).unwrap_or(NEVER).saturating_add(2_000);
         let mut stuck = Vec::new();
         for (number, channel) in (0_u32..).zip(&mut state.channels) {
-            if channel.flight.is_some() && channel.flown_at.saturating_add(patience) < now {
-                channel.flight = None;
+            let first = channel.flights.first().map_or(NEVER, |flight| flight.since);
+            if first.saturating_add(patience) < now {
+                channel.flights.clear();
                 channel.recovers = true;
                 channel.looks = true;
                 channel.owner.log(
@@ -240,7 +241,7 @@ impl RedisQueue {
             |info: &&Value| field(info, "name").cloned().and_then(text).as_deref() == Some(GROUP);
         let groups = array(groups);
         let Some(group) = groups.iter().find(is_ours) else {
-            if state.channels[number as usize].flight.is_none()
+            if state.channels[number as usize].flights.is_empty()
                 && state.channels[number as usize].joined
             {
                 self.lost_group(&mut state, number);
@@ -263,9 +264,12 @@ impl RedisQueue {
             self.alarm.wake_at(channel.due_at);
         }
         let may_wait = waiting.is_none_or(|waiting| waiting > 0);
-        let is_quiet = channel.flight.is_none() && channel.told_at.is_none() && channel.free() > 0;
-        if may_wait && is_quiet && channel.place != Place::Free && !stopped {
-            self.silent.fetch_add(u64::from(waiting.is_some()), Relaxed);
+        let is_quiet =
+            channel.flights.is_empty() && channel.told_at.is_none() && channel.free() > 0;
+        // A node whose owner is not idle has no place in the line, and its owner asks by itself: that costs little.
+        if may_wait && is_quiet && !stopped {
+            self.silent
+                .fetch_add(u64::from(waiting.is_some() && channel.place == Place::Taken), Relaxed);
             channel.looks = true;
             channel.place = Place::Unknown;
             channel.owner.ready();

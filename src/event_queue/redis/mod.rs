@@ -250,6 +250,7 @@ impl RedisQueue {
             let channel = &mut state.channels[number as usize];
             channel.place = Place::Free;
             channel.looks = true;
+            channel.told_early = true;
             if stopped || channel.stopped || channel.free() == 0 {
                 commands.push(wake_next(channel));
             } else {
