@@ -934,6 +934,18 @@ function eventQueueRules(name, makeQueue, capabilities = {}) {
         expect(got.filter(([n]) => n > 0)).toEqual([1, 2, 3, 4].map((n) => [n, ids[n], 0, { n }]));
       });
 
+      test('messages without a timeout and with retries without end survive it', async () => {
+        const queue = await open();
+        collect(queue, 'c', { idle: () => false });
+        await queue.publish('c', 1, { timeout: Infinity, maxRetries: Infinity, backoff: { type: 'fixed', delay: 0 } });
+        await queue.close();
+        const again = await open();
+        const seen = [];
+        again.subscribe('c', { process: async (_, { retried, signal }) => { seen.push([retried, signal.aborted]); if (retried < 3) throw new Error('no'); } });
+        await until(() => seen.length === 4);
+        expect(seen).toEqual([0, 1, 2, 3].map((retried) => [retried, false]));
+      });
+
       test('a handler that never settles does not hold it for ever, and its message is processed again', async () => {
         const queue = await open({ closeTimeout: 100 });
         const runs = holding(queue, 'c');

@@ -7,8 +7,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod backoff;
 pub mod journal;
 pub mod memory;
 
-/// How long after a failure a message is tried again, in milliseconds.
+/// How long after a failure a message is tried again, in milliseconds, unless it says otherwise
+/// ([`backoff`]).
 pub const RETRY_DELAY: u64 = 500;
