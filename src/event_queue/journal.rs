@@ -153,8 +153,8 @@ impl Journal {
     }
 
     fn send(&self, command: Command) {
-        let sent = self.commands.as_ref().map(|commands| commands.send(command));
-        if let Some(Err(mpsc::SendError(refused))) = sent {
+        let Some(commands) = &self.commands else { return };
+        if let Err(mpsc::SendError(refused)) = commands.send(command) {
             refused.refuse();
         }
     }

@@ -116,6 +116,12 @@ enum Stage {
 /// Places of removed messages that a line may hold, if they are fewer than the others.
 const REMOVED: usize = 64;
 
+impl Message {
+    fn new(channel: u32, retried: u32, max_retries: u32, timeout: u64) -> Self {
+        Self { channel, retried, max_retries, timeout, stage: Stage::Waiting, uses: 1 }
+    }
+}
+
 impl MemoryQueue {
     /// An empty queue whose deadlines are watched on `runtime`.
     pub fn new(listener: impl Listener, runtime: &tokio::runtime::Handle) -> Arc<Self> {
@@ -143,8 +149,7 @@ impl MemoryQueue {
     /// Puts a message at the end of a channel, and returns its slot.
     pub fn publish(&self, channel: u32, retried: u32, max_retries: u32, timeout: u64) -> u32 {
         let mut state = self.state.lock();
-        let stage = Stage::Waiting;
-        let slot = state.add(Message { channel, retried, max_retries, timeout, stage, uses: 1 });
+        let slot = state.add(Message::new(channel, retried, max_retries, timeout));
         if let Some(channel) = state.channels.get_mut(channel as usize) {
             channel.line.push_back(slot);
         }
@@ -161,8 +166,7 @@ impl MemoryQueue {
         delay: u64,
     ) -> u32 {
         let mut state = self.state.lock();
-        let stage = Stage::Free;
-        let slot = state.add(Message { channel, retried, max_retries, timeout, stage, uses: 1 });
+        let slot = state.add(Message::new(channel, retried, max_retries, timeout));
         let deadline = self.later(delay);
         state.delay(slot, deadline);
         drop(state);
