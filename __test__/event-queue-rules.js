@@ -35,7 +35,9 @@ let apps = 0;
  */
 function eventQueueRules(name, makeQueue, capabilities = {}) {
   const can = { ...CAPABILITIES, ...capabilities };
-  const testIf = (condition) => (condition ? test : test.skip);
+  const nothing = () => undefined;
+  const testIf = (condition) => (condition ? test : nothing);
+  const describeIf = (condition) => (condition ? describe : nothing);
   let app;
   let logger;
   let queues;
@@ -517,7 +519,6 @@ function eventQueueRules(name, makeQueue, capabilities = {}) {
       });
     });
 
-    const describeIf = (condition) => (condition ? describe : describe.skip);
     describeIf(can.dedupes)('ids', () => {
       test('while one with the id waits, is kept back or runs, another is not queued; publish resolves to the id', async () => {
         const queue = await open();
@@ -550,7 +551,7 @@ function eventQueueRules(name, makeQueue, capabilities = {}) {
         const seen = [];
         queue.subscribe('c', { process: async (message, { retried }) => { seen.push([message, retried]); if (retried === 0) throw new Error('no'); } });
         await queue.publish('c', 'first', { id: 'x', maxRetries: 1, backoff: { type: 'fixed', delay: 300 } });
-        await until(() => logger.lines.length > 0 && seen.length === 1);
+        await until(() => seen.length === 1);
         await queue.publish('c', 'second', { id: 'x' });
         await until(() => seen.length === 2);
         await others(queue);
@@ -897,12 +898,12 @@ function eventQueueRules(name, makeQueue, capabilities = {}) {
         const runs = holding(queue, 'c');
         for (const n of numbers(4)) await queue.publish('c', n);
         await until(() => runs.length === 1);
-        let closed = false;
-        const closing = queue.close().then(() => { closed = true; });
-        await new Promise(setImmediate);
-        expect(closed).toBe(false);
-        runs[0].resolve();
+        const order = [];
+        const closing = queue.close().then(() => order.push('closed'));
+        // Long enough for a close that does not wait to be over first.
+        setTimeout(() => { order.push('handled'); runs[0].resolve(); }, 100);
         await closing;
+        expect(order).toEqual(['handled', 'closed']);
         await queue.close();
         expect(runs.length).toBe(1);
         expect(queue.isConnected()).toBe(false);
