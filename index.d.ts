@@ -1015,11 +1015,15 @@ declare class MemoryDeadLetters implements DeadLetters {
 	private readonly publishAgain;
 	private readonly forget;
 	private readonly letters;
-	constructor(publishAgain: (letter: DeadLetter) => Promise<unknown>, forget: (seq: number) => void);
+	private readonly replaying;
+	/** `publishAgain` tells whether the message was queued: not while another with its id is in the channel. */
+	constructor(publishAgain: (letter: DeadLetter) => Promise<boolean>, forget: (seq: number) => void);
 	count(): Promise<number>;
 	list(): Promise<DeadLetter[]>;
 	replay(id?: string): Promise<number>;
+	private replayOne;
 	drop(id?: string): Promise<number>;
+	private chosen;
 	private remove;
 }
 /** Options of {@link MemoryEventQueueAdapter}. */
@@ -1065,20 +1069,30 @@ export declare class MemoryEventQueueAdapter implements IEventQueueAdapter {
 	close(): Promise<void>;
 	subscribe(channel: string, event: QueueEventOptions): void;
 	unsubscribe(channel: string): void;
-	/** Resolves when the message waits; with a journal, when it is on disk. Rejects with `E_CLOSED` when not connected. */
-	publish(channel: string, message: any, options?: QueueMessageOptions): Promise<void>;
+	/** Resolves to the id when the message waits; with a journal, when it is on disk. Rejects with `E_CLOSED` when not connected. */
+	publish(channel: string, message: any, options?: QueueMessageOptions): Promise<string>;
+	/** Takes a message out, or aborts the signal of one that runs; see {@link IEventQueueAdapter}. */
+	cancel(channel: string, id: string): boolean;
+	/** Fetches nothing from the channel until {@link resume}, or until the process ends. */
+	pause(channel: string): void;
+	resume(channel: string): void;
+	counts(channel: string): QueueCounts;
 	/** The dead letters of a channel. */
 	deadLetters(channel: string): MemoryDeadLetters;
 	private channel;
-	/** Puts a message into its channel; the promise is that of the journal, where there is one. */
+	private publishAgain;
+	/** Puts a message into its channel. */
 	private enqueue;
 	private place;
+	/** Takes a message that does not run out of the queue. False when there is none. */
+	private takeBack;
 	/**
 	 * The handler does not wait for the disk. When the disk fails, a message that has not begun is
 	 * taken back; of one that has begun, the handler decides.
 	 */
 	private write;
 	private finish;
+	private succeed;
 	private fail;
 	private bury;
 	private isPlaced;

@@ -2296,6 +2296,7 @@ async function tieredStore(options) {
 // lib/event-queue/memory-adapter.ts
 var import_node_crypto2 = require("node:crypto");
 var import_node_path3 = require("node:path");
+var import_node_util = require("node:util");
 
 // lib/event-queue/channel.ts
 var TURN = 256;
@@ -2310,8 +2311,11 @@ var Channel = class {
   number;
   host;
   event;
-  /** Messages that wait or are to be tried again. */
+  /** Messages that wait, are kept back or are to be tried again. */
   waiting = 0;
+  paused = false;
+  /** The jobs of the channel by id, once somebody has asked for one: most channels never need it. */
+  ids;
   scheduled = false;
   timer;
   begun = 0;
@@ -2329,9 +2333,40 @@ var Channel = class {
     binding.queueSetConcurrency(this.host.handle, this.number, 0);
     this.rest();
   }
+  pause() {
+    this.paused = true;
+    this.rest();
+  }
+  resume() {
+    this.paused = false;
+    this.wake();
+  }
+  /** The job with an id, from `publish` to its end. */
+  find(id) {
+    if (!this.ids) {
+      this.ids = /* @__PURE__ */ new Map();
+      for (const job of this.host.jobs) if (job?.channel === this.name) this.ids.set(job.id, job);
+    }
+    return this.ids.get(id);
+  }
+  /** A job of the channel has begun to wait. */
+  add(job) {
+    this.ids?.set(job.id, job);
+    this.waiting++;
+    this.wake();
+  }
+  /** A job of the channel has come to its end. */
+  remove(job) {
+    if (this.ids?.get(job.id) === job) this.ids.delete(job.id);
+  }
+  counts(dead) {
+    const [waiting, delayed, running, first2] = binding.queueCounts(this.host.handle, this.number);
+    const since = first2 < 0 ? void 0 : this.host.jobs[first2]?.since;
+    return { waiting, delayed, running, dead, paused: this.paused, oldestAge: since === void 0 ? 0 : Math.max(0, Date.now() - since) };
+  }
   /** There may be something to do: looks in the next microtask. */
   wake() {
-    if (this.scheduled || !this.event || !this.host.fetching) return;
+    if (this.scheduled || !this.fetches) return;
     this.holdIfNeeded();
     this.scheduled = true;
     queueMicrotask(this.run);
@@ -2342,9 +2377,12 @@ var Channel = class {
     this.timer = void 0;
     this.holdIfNeeded();
   }
+  get fetches() {
+    return this.event !== void 0 && this.host.fetching && !this.paused;
+  }
   /** Node stays alive while a message waits that somebody is to process. */
   holdIfNeeded() {
-    const needed = this.waiting > 0 && this.event !== void 0 && this.host.fetching;
+    const needed = this.waiting > 0 && this.fetches;
     if (needed === this.holding) return;
     this.holding = needed;
     if (needed) hold();
@@ -2352,7 +2390,7 @@ var Channel = class {
   }
   run = () => {
     this.scheduled = false;
-    while (this.event && this.host.fetching && this.waiting > 0) {
+    while (this.event && this.fetches && this.waiting > 0) {
       if (this.begun >= TURN) return;
       if (!this.isIdle(this.event)) return this.askLater(this.event);
       const count2 = binding.queueClaim(this.host.handle, this.number, TURN - this.begun);
@@ -2410,46 +2448,57 @@ var Channel = class {
 // lib/event-queue/dead-letters.ts
 var MOST = 1e4;
 var MemoryDeadLetters = class {
+  /** `publishAgain` tells whether the message was queued: not while another with its id is in the channel. */
   constructor(publishAgain, forget) {
     this.publishAgain = publishAgain;
     this.forget = forget;
   }
   publishAgain;
   forget;
-  letters = /* @__PURE__ */ new Map();
+  letters = /* @__PURE__ */ new Set();
+  replaying = /* @__PURE__ */ new Set();
   async count() {
+    return this.size;
+  }
+  /** How many there are. @internal */
+  get size() {
     return this.letters.size;
   }
   async list() {
-    return [...this.letters.values()].map(({ id, content, options }) => ({ id, content, options }));
+    return [...this.letters].map(({ id, content, options, error }) => ({ id, content, options, error }));
   }
   async replay(id) {
-    const chosen = id === void 0 ? [...this.letters.values()] : [this.letters.get(id)];
-    let count2 = 0;
-    for (const letter of chosen) {
-      if (!letter) continue;
-      await this.publishAgain(letter);
-      this.remove(letter.id);
-      count2++;
+    const results = await Promise.allSettled(this.chosen(id).map((letter) => this.replayOne(letter)));
+    for (const result of results) if (result.status === "rejected") throw result.reason;
+    return results.filter((result) => result.status === "fulfilled" && result.value).length;
+  }
+  async replayOne(letter) {
+    if (this.replaying.has(letter)) return false;
+    this.replaying.add(letter);
+    try {
+      const queued = await this.publishAgain(letter);
+      if (queued) this.remove(letter);
+      return queued;
+    } finally {
+      this.replaying.delete(letter);
     }
-    return count2;
   }
   async drop(id) {
-    const chosen = id === void 0 ? [...this.letters.keys()] : [id];
-    return chosen.filter((one) => this.remove(one)).length;
+    return this.chosen(id).filter((letter) => this.remove(letter)).length;
   }
   /** Adds one; returns the one that had to go for it. @internal */
   add(letter) {
-    this.letters.set(letter.id, letter);
+    this.letters.add(letter);
     if (this.letters.size <= MOST) return void 0;
-    const [oldest] = this.letters.values();
-    this.remove(oldest.id);
+    const [oldest] = this.letters;
+    this.remove(oldest);
     return oldest;
   }
-  remove(id) {
-    const letter = this.letters.get(id);
-    if (!letter) return false;
-    this.letters.delete(id);
+  chosen(id) {
+    return [...this.letters].filter((letter) => id === void 0 || letter.id === id);
+  }
+  remove(letter) {
+    if (!this.letters.delete(letter)) return false;
     if (letter.seq > 0) this.forget(letter.seq);
     return true;
   }
@@ -2457,13 +2506,14 @@ var MemoryDeadLetters = class {
 
 // lib/event-queue/job.ts
 var Job = class {
-  constructor(channel, id, content, options, retried, seq) {
+  constructor(channel, id, content, options, retried, seq, due = 0) {
     this.channel = channel;
     this.id = id;
     this.content = content;
     this.options = options;
     this.retried = retried;
     this.seq = seq;
+    this.due = due;
   }
   channel;
   id;
@@ -2471,6 +2521,7 @@ var Job = class {
   options;
   retried;
   seq;
+  due;
   /** Rust's number for it, while it waits or runs. */
   slot = -1;
   /** How many jobs have had the slot, this one among them. */
@@ -2478,13 +2529,22 @@ var Job = class {
   running = false;
   /** Given up by `close`: what its handler still says counts for nothing. */
   abandoned = false;
-  timedOut = false;
+  /** Ends when it fails, whatever retries it has left. */
+  cancelled = false;
   /** The abort controller, when the handler has asked for the signal. */
   controller;
+  /** Why the signal has aborted, or will have when it is asked for. */
+  reason;
   /** Whether it was processed in the end; `undefined` until it has ended. */
   processed;
   /** Told of the end, when `publish` waits for it. */
   onEnd;
+  /** Settles when it is on disk; for those that publish another with its id. */
+  stored;
+  /** Since when it has waited for its turn, in milliseconds since 1970. */
+  get since() {
+    return this.due || this.options.timestamp;
+  }
   /** What the handler is given. The signal is made when it is asked for: most never do. */
   context() {
     const job = this;
@@ -2502,22 +2562,34 @@ var Job = class {
     this.processed = processed;
     this.onEnd?.(processed);
   }
+  /** It will be tried again. */
+  again(retried, due) {
+    this.retried = retried;
+    this.due = due;
+    this.controller = void 0;
+    this.reason = void 0;
+  }
   /** The handler has had its time. */
   timeOut() {
-    this.timedOut = true;
-    this.controller?.abort(timeoutError());
+    this.abort(new DOMException("The operation was aborted due to timeout", "TimeoutError"));
+  }
+  /** The handler is to give up. */
+  cancel() {
+    this.cancelled = true;
+    this.abort(new DOMException("The message was cancelled", "AbortError"));
+  }
+  abort(reason) {
+    this.reason ??= reason;
+    this.controller?.abort(this.reason);
   }
   signal() {
     if (!this.controller) {
       this.controller = new AbortController();
-      if (this.timedOut) this.timeOut();
+      if (this.reason) this.controller.abort(this.reason);
     }
     return this.controller.signal;
   }
 };
-function timeoutError() {
-  return new DOMException("The operation was aborted due to timeout", "TimeoutError");
-}
 
 // lib/event-queue/journal.ts
 var DONE = -1;
@@ -2546,16 +2618,16 @@ var Journal = class {
   }
   /** Writes a message; resolves when it is on disk. */
   append(job, content, options) {
-    return this.written.wait((sequence) => this.appends.add([sequence, job.seq, job.retried, content === void 0 ? 0 : 1], job.channel, content ?? "", options));
+    return this.written.wait((sequence) => this.appends.add([sequence, job.seq, job.retried, job.due, content === void 0 ? 0 : 1], job.id, job.channel, content ?? "", options));
   }
   done(seq) {
     this.changes.add([seq, DONE]);
   }
-  dead(seq) {
-    this.changes.add([seq, DEAD]);
+  dead(seq, error) {
+    this.changes.add([seq, DEAD], error);
   }
-  retried(seq, times) {
-    this.changes.add([seq, times]);
+  retried(seq, times, due) {
+    this.changes.add([seq, times, due]);
   }
   /** Writes what is left, and closes the file. */
   async close() {
@@ -2691,7 +2763,7 @@ var MemoryEventQueueAdapter = class _MemoryEventQueueAdapter {
       this.unsaved = {};
       active.add(this);
       this.connected = true;
-      await Promise.all(Object.entries(saved).flatMap(([channel, messages]) => messages.map(({ id, content, options }) => this.enqueue(channel, id ?? (0, import_node_crypto2.randomUUID)(), content, options ?? {}))));
+      await Promise.all(Object.entries(saved).flatMap(([channel, messages]) => messages.map(({ id, content, options, due }) => this.enqueue(channel, id ?? (0, import_node_crypto2.randomUUID)(), content, revived(options ?? {}), due ?? 0).stored)));
       await removeSnapshot(file);
       for (const channel of this.channels.values()) channel.wake();
     });
@@ -2724,19 +2796,40 @@ var MemoryEventQueueAdapter = class _MemoryEventQueueAdapter {
   unsubscribe(channel) {
     this.channels.get(channel)?.unsubscribe();
   }
-  /** Resolves when the message waits; with a journal, when it is on disk. Rejects with `E_CLOSED` when not connected. */
+  /** Resolves to the id when the message waits; with a journal, when it is on disk. Rejects with `E_CLOSED` when not connected. */
   async publish(channel, message, options = {}) {
     if (!this.connected) {
       throw new MortiseError("E_CLOSED", `event queue not connected, cannot publish on channel "${channel}"`);
     }
-    await this.enqueue(channel, (0, import_node_crypto2.randomUUID)(), message, options);
+    const { id = (0, import_node_crypto2.randomUUID)(), delay = 0 } = options;
+    const present = options.id === void 0 ? void 0 : this.channel(channel).find(id);
+    const { stored } = present ?? this.enqueue(channel, id, message, options, delay > 0 ? Date.now() + Math.ceil(delay) : 0);
+    if (stored) await stored;
+    return id;
+  }
+  /** Takes a message out, or aborts the signal of one that runs; see {@link IEventQueueAdapter}. */
+  cancel(channel, id) {
+    const job = this.channels.get(channel)?.find(id);
+    if (!job) return false;
+    if (job.running) job.cancel();
+    else this.takeBack(job);
+    return true;
+  }
+  /** Fetches nothing from the channel until {@link resume}, or until the process ends. */
+  pause(channel) {
+    this.channel(channel).pause();
+  }
+  resume(channel) {
+    this.channel(channel).resume();
+  }
+  counts(channel) {
+    return this.channel(channel).counts(this.deadLetters(channel).size);
   }
   /** The dead letters of a channel. */
   deadLetters(channel) {
     let letters = this.letters.get(channel);
     if (!letters) {
-      const again = ({ content, options }) => this.publish(channel, content, { ...options, retried: 0 });
-      letters = new MemoryDeadLetters(again, (seq) => this.journal?.done(seq));
+      letters = new MemoryDeadLetters((letter) => this.publishAgain(channel, letter), (seq) => this.journal?.done(seq));
       this.letters.set(channel, letters);
     }
     return letters;
@@ -2750,24 +2843,43 @@ var MemoryEventQueueAdapter = class _MemoryEventQueueAdapter {
     }
     return channel;
   }
-  /** Puts a message into its channel; the promise is that of the journal, where there is one. */
-  enqueue(channel, id, content, options) {
+  async publishAgain(channel, { id, content, options }) {
+    if (!this.connected) throw new MortiseError("E_CLOSED", `event queue not connected, cannot replay on channel "${channel}"`);
+    if (this.channel(channel).find(id)) return false;
+    await this.enqueue(channel, id, content, { ...options, retried: 0, timestamp: Date.now() }, 0).stored;
+    return true;
+  }
+  /** Puts a message into its channel. */
+  enqueue(channel, id, content, options, due) {
     const { journal } = this;
     const text2 = journal && serialize(channel, content);
     const optionsText = journal && serialize(channel, options);
-    const job = new Job(channel, id, content, options, options.retried ?? 0, journal ? journal.number() : 0);
+    const job = new Job(channel, id, content, options, options.retried ?? 0, journal ? journal.number() : 0, due);
     this.place(job);
-    return journal && this.write(journal, job, text2, optionsText);
+    if (journal) job.stored = this.write(journal, job, text2, optionsText);
+    return job;
   }
   place(job) {
     const { timeout = DEFAULT_TIMEOUT, maxRetries = 0 } = job.options;
     const channel = this.channel(job.channel);
+    const { handle } = this.host;
     const retries = Math.min(Math.max(maxRetries, 0), 2 ** 32 - 1);
-    job.slot = binding.queuePublish(this.host.handle, channel.number, job.retried, retries, timeout);
+    const delay = job.due && job.due - Date.now();
+    job.slot = delay > 0 ? binding.queuePublishLater(handle, channel.number, job.retried, retries, timeout, delay) : binding.queuePublish(handle, channel.number, job.retried, retries, timeout);
     job.uses = this.uses[job.slot] = (this.uses[job.slot] ?? 0) + 1;
     this.host.jobs[job.slot] = job;
-    channel.waiting++;
-    channel.wake();
+    channel.add(job);
+  }
+  /** Takes a message that does not run out of the queue. False when there is none. */
+  takeBack(job) {
+    if (!this.isPlaced(job) || job.running || !binding.queueRemove(this.host.handle, job.slot)) return false;
+    const channel = this.channel(job.channel);
+    this.forget(job, channel);
+    if (job.seq > 0) this.journal?.done(job.seq);
+    job.end(true);
+    channel.waiting--;
+    channel.holdIfNeeded();
+    return true;
   }
   /**
    * The handler does not wait for the disk. When the disk fails, a message that has not begun is
@@ -2777,12 +2889,7 @@ var MemoryEventQueueAdapter = class _MemoryEventQueueAdapter {
     try {
       await journal.append(job, content, options);
     } catch (error) {
-      if (this.isPlaced(job) && !job.running && binding.queueRemove(this.host.handle, job.slot)) {
-        this.forget(job);
-        this.channel(job.channel).waiting--;
-        this.channel(job.channel).holdIfNeeded();
-        throw error;
-      }
+      if (this.takeBack(job)) throw error;
       const processed = job.processed ?? await new Promise((resolve) => job.onEnd = resolve);
       if (!processed) throw error;
     }
@@ -2796,40 +2903,48 @@ var MemoryEventQueueAdapter = class _MemoryEventQueueAdapter {
     job.running = false;
     const channel = this.channel(job.channel);
     if (!failed) {
-      binding.queueSucceed(this.host.handle, job.slot);
-      this.forget(job);
-      if (job.seq > 0) this.journal?.done(job.seq);
-      job.end(true);
+      this.succeed(job, channel);
+    } else if (job.cancelled) {
+      this.options.logger?.info(`message ${job.id} of event queue channel ${job.channel} was cancelled`, error);
+      this.succeed(job, channel);
     } else this.fail(job, channel, error);
     channel.wake();
     if (this.whenQuiet && !this.anyRunning()) this.whenQuiet();
   }
+  succeed(job, channel) {
+    binding.queueSucceed(this.host.handle, job.slot);
+    this.forget(job, channel);
+    if (job.seq > 0) this.journal?.done(job.seq);
+    job.end(true);
+  }
   fail(job, channel, error) {
-    const retried = binding.queueFail(this.host.handle, job.slot);
+    const { handle, cells: cells2 } = this.host;
+    const { backoff } = job.options;
+    const retried = binding.queueFail(handle, job.slot, backoff ? JSON.stringify(backoff) : "");
     if (retried > 0) {
-      job.retried = retried;
-      job.timedOut = false;
-      job.controller = void 0;
+      job.again(retried, Date.now() + cells2[0]);
       channel.waiting++;
-      if (job.seq > 0) this.journal?.retried(job.seq, retried);
+      if (job.seq > 0) this.journal?.retried(job.seq, retried, job.due);
       this.options.logger?.warn(`message ${job.id} of event queue channel ${job.channel} failed, and will be tried again`, error);
       return;
     }
     this.options.logger?.error(`message ${job.id} of event queue channel ${job.channel} failed for good, and is a dead letter`, error);
-    this.forget(job);
-    if (job.seq > 0) this.journal?.dead(job.seq);
+    this.forget(job, channel);
+    const text2 = messageOf(error);
+    if (job.seq > 0) this.journal?.dead(job.seq, text2);
     job.end(false);
-    this.bury(job);
+    this.bury(job, text2);
   }
-  bury({ channel, id, content, options, seq }) {
-    const dropped = this.deadLetters(channel).add({ id, content, options, seq });
+  bury({ channel, id, content, options, seq }, error) {
+    const dropped = this.deadLetters(channel).add({ id, content, options, error, seq });
     if (dropped) this.options.logger?.warn(`event queue channel ${channel} has too many dead letters, ${dropped.id} was dropped`);
   }
   isPlaced(job) {
     return this.host.jobs[job.slot] === job;
   }
-  forget(job) {
+  forget(job, channel) {
     if (this.isPlaced(job)) this.host.jobs[job.slot] = void 0;
+    channel.remove(job);
   }
   anyRunning() {
     return this.host.jobs.some((job) => job?.running);
@@ -2851,18 +2966,20 @@ var MemoryEventQueueAdapter = class _MemoryEventQueueAdapter {
     for (const channel of this.channels.values()) {
       const jobs = binding.queueDrain(this.host.handle, channel.number).map((slot) => this.host.jobs[slot]);
       for (const job of jobs) {
-        if (job.running) {
+        if (job.running && !job.cancelled) {
           const text2 = `message ${job.id} of event queue channel ${job.channel} was not finished when the queue closed, and will be processed again`;
           this.options.logger?.warn(text2);
         }
-        this.forget(job);
+        this.forget(job, channel);
         job.abandoned = true;
-        job.end(false);
+        if (job.cancelled && job.seq > 0) this.journal?.done(job.seq);
+        job.end(job.cancelled);
       }
       channel.waiting = 0;
       channel.holdIfNeeded();
-      if (jobs.length > 0) {
-        rest[channel.name] = jobs.map(({ id, content, options, retried }) => ({ id, content, options: { ...options, retried } }));
+      const kept = jobs.filter((job) => !job.cancelled);
+      if (kept.length > 0) {
+        rest[channel.name] = kept.map(({ id, content, options, retried, due }) => ({ id, content, options: { ...options, retried }, ...due > Date.now() && { due } }));
       }
     }
     return rest;
@@ -2872,10 +2989,10 @@ var MemoryEventQueueAdapter = class _MemoryEventQueueAdapter {
     const journal = new Journal(path);
     this.journal = journal;
     if (journal.setAside) this.options.logger?.error(`the journal ${path} is unreadable and was set aside as ${journal.setAside}`);
-    for (const { seq, channel, content, options, retried, dead } of journal.entries) {
+    for (const { seq, id, channel, content, options, retried, due, dead, error } of journal.entries) {
       const value = content === null ? void 0 : JSON.parse(content);
-      const job = new Job(channel, (0, import_node_crypto2.randomUUID)(), value, JSON.parse(options), retried, seq);
-      if (dead) this.bury(job);
+      const job = new Job(channel, id ?? (0, import_node_crypto2.randomUUID)(), value, revived(JSON.parse(options)), retried, seq, due);
+      if (dead) this.bury(job, error ?? void 0);
       else this.place(job);
     }
     journal.entries.length = 0;
@@ -2917,6 +3034,18 @@ var MemoryEventQueueAdapter = class _MemoryEventQueueAdapter {
     return turn;
   }
 };
+function messageOf(error) {
+  try {
+    const message = typeof error === "string" ? error : error?.message;
+    return typeof message === "string" ? message : (0, import_node_util.inspect)(error, { depth: 1 });
+  } catch {
+    return "an error that cannot be shown";
+  }
+}
+function revived(options) {
+  const { timeout, maxRetries } = options;
+  return { ...options, ...timeout === null && { timeout: Infinity }, ...maxRetries === null && { maxRetries: Infinity } };
+}
 var active = /* @__PURE__ */ new Set();
 
 // lib/event-queue/server-job.ts
@@ -3044,7 +3173,7 @@ var ServerChannel = class {
       return;
     }
     this.host.logger?.warn(`message ${job.id} of event queue channel ${this.name} has passed its timeout; its handler keeps its slot`);
-    job.abort(timeoutError2());
+    job.abort(timeoutError());
   }
   cancel(ticket) {
     const job = this.job(ticket);
@@ -3057,7 +3186,7 @@ var ServerChannel = class {
     const job = this.job(ticket);
     if (!job) return;
     job.abandoned = true;
-    job.abort(timeoutError2());
+    job.abort(timeoutError());
     this.forget(job);
     this.wake();
   }
@@ -3173,7 +3302,7 @@ var ServerChannel = class {
     else release();
   }
 };
-function timeoutError2() {
+function timeoutError() {
   return new DOMException("The operation was aborted due to timeout", "TimeoutError");
 }
 function describe2(error) {
@@ -3607,6 +3736,7 @@ var EventQueue = class {
   supported(method, channel) {
     const { adapter } = this;
     if (!adapter) throw new MortiseError("E_NO_ADAPTER", `no adapter set, cannot ${method === "deadLetters" ? "read dead letters" : method}`);
+    if (method !== "deadLetters" && !adapter.isConnected()) throw new MortiseError("E_CLOSED", `event queue not connected, cannot ${method}`);
     if (typeof adapter[method] === "function") return adapter[method].bind(adapter);
     throw new MortiseError("E_UNSUPPORTED", `the event queue adapter has no ${method}, asked for on channel "${channel}"`);
   }

@@ -1,8 +1,8 @@
 // The typings as a plugin author uses them. Compiled, never run: what must not compile says so.
 
 import {
-  type AppOptions, type Cache, createApp, type IEventQueueAdapter, type ILockAdapter, install, type IPubSubAdapter,
-  LocalLockAdapter, LockAbortError, LockAcquireError, type LockHolder, LockManager, MemoryPubSubAdapter, MortiseError, Plugin, type PubSubGap,
+  type AppOptions, type Cache, createApp, type DeadLetter, type IEventQueueAdapter, type ILockAdapter, install, type IPubSubAdapter,
+  LocalLockAdapter, LockAbortError, LockAcquireError, type LockHolder, LockManager, MemoryPubSubAdapter, MortiseError, Plugin, type PubSubGap, type QueueCounts, type QueueHealth, type QueueMessageOptions,
   RedisConnection, type RedisHealth, RedisLockAdapter, type RedisOptions, RedisPubSubAdapter, redisStore, RedisStore, RedisWorkerIdAdapter,
   serving, type TieredStore, tieredStore,
 } from 'mortise';
@@ -92,6 +92,32 @@ export function adapters(pubSub: IPubSubAdapter, queue: IEventQueueAdapter, Adap
   app.lockManager.registerAdapter('mine', { Adapter });
   new LockManager().registerAdapter('other', { Adapter: LocalLockAdapter, options: { maxHold: 5 } });
   install({ on: () => undefined }, { name: 'x' });
+}
+
+export async function queue(): Promise<void> {
+  const { eventQueue } = createApp();
+  const options: QueueMessageOptions = {
+    id: 'x', delay: 1000, backoff: { type: 'exponential', delay: 100, max: 5000, jitter: 0.5 }, headers: { traceparent: '00' }, own: 1,
+  };
+  const id: string = await eventQueue.publish('users', { id: 1 }, options);
+  const cancelled: boolean = await eventQueue.cancel('users', id);
+  await eventQueue.pause('users');
+  await eventQueue.resume('users');
+  const { waiting, delayed, running, dead, paused, oldestAge }: QueueCounts = await eventQueue.counts('users');
+  const numbers: (number | undefined)[] = [waiting, delayed, running, dead, oldestAge];
+  const letters: DeadLetter[] = await eventQueue.deadLetters('users').list();
+  const error: string | undefined = letters[0]?.error;
+  const changed: number = (await eventQueue.deadLetters('users').replay(id)) + (await eventQueue.deadLetters('users').drop());
+  const state: QueueHealth['state'] = eventQueue.health().state;
+  const few: IEventQueueAdapter = {
+    isConnected: () => true, connect: () => undefined, close: () => undefined, subscribe: () => undefined, unsubscribe: () => undefined,
+    publish: async (_channel, _message, { delay = 0 }) => delay,
+  };
+  console.log(cancelled, paused, numbers, error, changed, state, few);
+  // @ts-expect-error there is no such growth
+  await eventQueue.publish('users', 1, { backoff: { type: 'square', delay: 1 } });
+  // @ts-expect-error a delay is a number
+  await eventQueue.publish('users', 1, { delay: '1 s' });
 }
 
 export function codes(error: unknown): string | undefined {

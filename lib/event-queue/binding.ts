@@ -7,9 +7,10 @@ declare module '../native' {
     queueAddChannel(queue: Handle): number;
     queueSetConcurrency(queue: Handle, channel: number, concurrency: number): void;
     queuePublish(queue: Handle, channel: number, retried: number, maxRetries: number, timeout: number): number;
+    queuePublishLater(queue: Handle, channel: number, retried: number, maxRetries: number, timeout: number, delay: number): number;
     queueClaim(queue: Handle, channel: number, limit: number): number;
     queueSucceed(queue: Handle, slot: number): boolean;
-    queueFail(queue: Handle, slot: number): number;
+    queueFail(queue: Handle, slot: number, backoff: string): number;
     queueRemove(queue: Handle, slot: number): boolean;
     queueDrain(queue: Handle, channel: number): number[];
     redisQueueOpen(options: string, settings: string, listener: number): Handle;
@@ -28,6 +29,7 @@ declare module '../native' {
     serverQueueReplay(queue: Handle, listener: number, sequence: number, channel: string, id: string): void;
     serverQueueDrop(queue: Handle, listener: number, sequence: number, channel: string, id: string): void;
     serverQueueHealth(queue: Handle): [state: string, reason: string | null, silent: number];
+    queueCounts(queue: Handle, channel: number): [waiting: number, delayed: number, running: number, first: number];
     journalOpen(path: string): Handle;
     journalEntries(journal: Handle): string;
     journalAppend(journal: Handle, listener: number, ...batch: BatchArguments): void;

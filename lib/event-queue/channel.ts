@@ -1,6 +1,6 @@
 import type { Logger } from '../app/logger';
 import { hold, release } from '../native';
-import type { QueueEventOptions } from './adapter';
+import type { QueueCounts, QueueEventOptions } from './adapter';
 import { binding } from './binding';
 import type { Job } from './job';
 
@@ -21,8 +21,11 @@ export interface ChannelHost {
 /** One channel's loop: asks `idle`, claims what may begin, and calls the handler. */
 export class Channel {
   event: QueueEventOptions | undefined;
-  /** Messages that wait or are to be tried again. */
+  /** Messages that wait, are kept back or are to be tried again. */
   waiting = 0;
+  private paused = false;
+  /** The jobs of the channel by id, once somebody has asked for one: most channels never need it. */
+  private ids: Map<string, Job> | undefined;
   private scheduled = false;
   private timer: NodeJS.Timeout | undefined;
   private begun = 0;
@@ -49,9 +52,46 @@ export class Channel {
     this.rest();
   }
 
+  pause(): void {
+    this.paused = true;
+    this.rest();
+  }
+
+  resume(): void {
+    this.paused = false;
+    this.wake();
+  }
+
+  /** The job with an id, from `publish` to its end. */
+  find(id: string): Job | undefined {
+    if (!this.ids) {
+      this.ids = new Map();
+      for (const job of this.host.jobs) if (job?.channel === this.name) this.ids.set(job.id, job);
+    }
+    return this.ids.get(id);
+  }
+
+  /** A job of the channel has begun to wait. */
+  add(job: Job): void {
+    this.ids?.set(job.id, job);
+    this.waiting++;
+    this.wake();
+  }
+
+  /** A job of the channel has come to its end. */
+  remove(job: Job): void {
+    if (this.ids?.get(job.id) === job) this.ids.delete(job.id);
+  }
+
+  counts(dead: number): QueueCounts {
+    const [waiting, delayed, running, first] = binding.queueCounts(this.host.handle, this.number);
+    const since = first < 0 ? undefined : this.host.jobs[first]?.since;
+    return { waiting, delayed, running, dead, paused: this.paused, oldestAge: since === undefined ? 0 : Math.max(0, Date.now() - since) };
+  }
+
   /** There may be something to do: looks in the next microtask. */
   wake(): void {
-    if (this.scheduled || !this.event || !this.host.fetching) return;
+    if (this.scheduled || !this.fetches) return;
     this.holdIfNeeded();
     this.scheduled = true;
     queueMicrotask(this.run);
@@ -64,9 +104,13 @@ export class Channel {
     this.holdIfNeeded();
   }
 
+  private get fetches(): boolean {
+    return this.event !== undefined && this.host.fetching && !this.paused;
+  }
+
   /** Node stays alive while a message waits that somebody is to process. */
   holdIfNeeded(): void {
-    const needed = this.waiting > 0 && this.event !== undefined && this.host.fetching;
+    const needed = this.waiting > 0 && this.fetches;
     if (needed === this.holding) return;
     this.holding = needed;
     if (needed) hold();
@@ -75,7 +119,7 @@ export class Channel {
 
   private readonly run = (): void => {
     this.scheduled = false;
-    while (this.event && this.host.fetching && this.waiting > 0) {
+    while (this.event && this.fetches && this.waiting > 0) {
       if (this.begun >= TURN) return;
       if (!this.isIdle(this.event)) return this.askLater(this.event);
       const count = binding.queueClaim(this.host.handle, this.number, TURN - this.begun);

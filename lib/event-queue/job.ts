@@ -9,13 +9,18 @@ export class Job {
   running = false;
   /** Given up by `close`: what its handler still says counts for nothing. */
   abandoned = false;
-  timedOut = false;
+  /** Ends when it fails, whatever retries it has left. */
+  cancelled = false;
   /** The abort controller, when the handler has asked for the signal. */
-  controller: AbortController | undefined;
+  private controller: AbortController | undefined;
+  /** Why the signal has aborted, or will have when it is asked for. */
+  private reason: DOMException | undefined;
   /** Whether it was processed in the end; `undefined` until it has ended. */
   processed: boolean | undefined;
   /** Told of the end, when `publish` waits for it. */
   onEnd: ((processed: boolean) => void) | undefined;
+  /** Settles when it is on disk; for those that publish another with its id. */
+  stored: Promise<void> | undefined;
 
   constructor(
     readonly channel: string,
@@ -25,7 +30,14 @@ export class Job {
     public retried: number,
     /** Its number in the journal; 0 without one. */
     readonly seq: number,
+    /** Until when it is, or was last, kept back, in milliseconds since 1970; 0: it never was. */
+    public due = 0,
   ) {}
+
+  /** Since when it has waited for its turn, in milliseconds since 1970. */
+  get since(): number | undefined {
+    return this.due || this.options.timestamp;
+  }
 
   /** What the handler is given. The signal is made when it is asked for: most never do. */
   context(): ProcessContext {
@@ -46,21 +58,35 @@ export class Job {
     this.onEnd?.(processed);
   }
 
+  /** It will be tried again. */
+  again(retried: number, due: number): void {
+    this.retried = retried;
+    this.due = due;
+    this.controller = undefined;
+    this.reason = undefined;
+  }
+
   /** The handler has had its time. */
   timeOut(): void {
-    this.timedOut = true;
-    this.controller?.abort(timeoutError());
+    this.abort(new DOMException('The operation was aborted due to timeout', 'TimeoutError'));
+  }
+
+  /** The handler is to give up. */
+  cancel(): void {
+    this.cancelled = true;
+    this.abort(new DOMException('The message was cancelled', 'AbortError'));
+  }
+
+  private abort(reason: DOMException): void {
+    this.reason ??= reason;
+    this.controller?.abort(this.reason);
   }
 
   private signal(): AbortSignal {
     if (!this.controller) {
       this.controller = new AbortController();
-      if (this.timedOut) this.timeOut();
+      if (this.reason) this.controller.abort(this.reason);
     }
     return this.controller.signal;
   }
-}
-
-function timeoutError(): DOMException {
-  return new DOMException('The operation was aborted due to timeout', 'TimeoutError');
 }

@@ -8,11 +8,14 @@ import type { Job } from './job';
 /** A message as the journal gives it back; see `Entry` in `src/event_queue/journal.rs`. */
 export interface JournalEntry {
   seq: number;
+  id: string | null;
   channel: string;
   content: string | null;
   options: string;
   retried: number;
+  due: number;
   dead: boolean;
+  error: string | null;
 }
 
 const DONE = -1;
@@ -49,19 +52,19 @@ export class Journal {
   /** Writes a message; resolves when it is on disk. */
   append(job: Job, content: string | undefined, options: string): Promise<void> {
     return this.written.wait((sequence) =>
-      this.appends.add([sequence, job.seq, job.retried, content === undefined ? 0 : 1], job.channel, content ?? '', options));
+      this.appends.add([sequence, job.seq, job.retried, job.due, content === undefined ? 0 : 1], job.id, job.channel, content ?? '', options));
   }
 
   done(seq: number): void {
     this.changes.add([seq, DONE]);
   }
 
-  dead(seq: number): void {
-    this.changes.add([seq, DEAD]);
+  dead(seq: number, error: string): void {
+    this.changes.add([seq, DEAD], error);
   }
 
-  retried(seq: number, times: number): void {
-    this.changes.add([seq, times]);
+  retried(seq: number, times: number, due: number): void {
+    this.changes.add([seq, times, due]);
   }
 
   /** Writes what is left, and closes the file. */

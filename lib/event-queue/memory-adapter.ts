@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
+import { inspect } from 'node:util';
 import type { Logger } from '../app/logger';
 import { invalid, MortiseError } from '../errors';
 import { listenWeakly } from '../native';
-import type { IEventQueueAdapter, QueueEventOptions, QueueMessageOptions } from './adapter';
+import type { DeadLetter, IEventQueueAdapter, QueueCounts, QueueEventOptions, QueueMessageOptions } from './adapter';
 import { binding } from './binding';
 import { Channel, type ChannelHost } from './channel';
 import { MemoryDeadLetters } from './dead-letters';
@@ -79,8 +80,8 @@ export class MemoryEventQueueAdapter implements IEventQueueAdapter {
       active.add(this);
       this.connected = true;
       // With a journal they are on disk there before the file is removed.
-      await Promise.all(Object.entries(saved).flatMap(([channel, messages]) => messages.map(({ id, content, options }) =>
-        this.enqueue(channel, id ?? randomUUID(), content, options ?? {}))));
+      await Promise.all(Object.entries(saved).flatMap(([channel, messages]) => messages.map(({ id, content, options, due }) =>
+        this.enqueue(channel, id ?? randomUUID(), content, revived(options ?? {}), due ?? 0).stored)));
       await removeSnapshot(file);
       for (const channel of this.channels.values()) channel.wake();
     });
@@ -117,21 +118,45 @@ export class MemoryEventQueueAdapter implements IEventQueueAdapter {
     this.channels.get(channel)?.unsubscribe();
   }
 
-  /** Resolves when the message waits; with a journal, when it is on disk. Rejects with `E_CLOSED` when not connected. */
-  async publish(channel: string, message: any, options: QueueMessageOptions = {}): Promise<void> {
+  /** Resolves to the id when the message waits; with a journal, when it is on disk. Rejects with `E_CLOSED` when not connected. */
+  async publish(channel: string, message: any, options: QueueMessageOptions = {}): Promise<string> {
     if (!this.connected) {
       throw new MortiseError('E_CLOSED', `event queue not connected, cannot publish on channel "${channel}"`);
     }
-    await this.enqueue(channel, randomUUID(), message, options);
+    const { id = randomUUID(), delay = 0 } = options;
+    const present = options.id === undefined ? undefined : this.channel(channel).find(id);
+    const { stored } = present ?? this.enqueue(channel, id, message, options, delay > 0 ? Date.now() + Math.ceil(delay) : 0);
+    if (stored) await stored;
+    return id;
+  }
+
+  /** Takes a message out, or aborts the signal of one that runs; see {@link IEventQueueAdapter}. */
+  cancel(channel: string, id: string): boolean {
+    const job = this.channels.get(channel)?.find(id);
+    if (!job) return false;
+    if (job.running) job.cancel();
+    else this.takeBack(job);
+    return true;
+  }
+
+  /** Fetches nothing from the channel until {@link resume}, or until the process ends. */
+  pause(channel: string): void {
+    this.channel(channel).pause();
+  }
+
+  resume(channel: string): void {
+    this.channel(channel).resume();
+  }
+
+  counts(channel: string): QueueCounts {
+    return this.channel(channel).counts(this.deadLetters(channel).size);
   }
 
   /** The dead letters of a channel. */
   deadLetters(channel: string): MemoryDeadLetters {
     let letters = this.letters.get(channel);
     if (!letters) {
-      const again = ({ content, options }: { content: any; options: QueueMessageOptions }): Promise<void> =>
-        this.publish(channel, content, { ...options, retried: 0 });
-      letters = new MemoryDeadLetters(again, (seq) => this.journal?.done(seq));
+      letters = new MemoryDeadLetters((letter) => this.publishAgain(channel, letter), (seq) => this.journal?.done(seq));
       this.letters.set(channel, letters);
     }
     return letters;
@@ -147,25 +172,48 @@ export class MemoryEventQueueAdapter implements IEventQueueAdapter {
     return channel;
   }
 
-  /** Puts a message into its channel; the promise is that of the journal, where there is one. */
-  private enqueue(channel: string, id: string, content: any, options: QueueMessageOptions): Promise<void> | undefined {
+  private async publishAgain(channel: string, { id, content, options }: DeadLetter): Promise<boolean> {
+    if (!this.connected) throw new MortiseError('E_CLOSED', `event queue not connected, cannot replay on channel "${channel}"`);
+    if (this.channel(channel).find(id)) return false;
+    await this.enqueue(channel, id, content, { ...options, retried: 0, timestamp: Date.now() }, 0).stored;
+    return true;
+  }
+
+  /** Puts a message into its channel. */
+  private enqueue(channel: string, id: string, content: any, options: QueueMessageOptions, due: number): Job {
     const { journal } = this;
     const text = journal && serialize(channel, content);
     const optionsText = journal && (serialize(channel, options) as string);
-    const job = new Job(channel, id, content, options, options.retried ?? 0, journal ? journal.number() : 0);
+    const job = new Job(channel, id, content, options, options.retried ?? 0, journal ? journal.number() : 0, due);
     this.place(job);
-    return journal && this.write(journal, job, text, optionsText as string);
+    if (journal) job.stored = this.write(journal, job, text, optionsText as string);
+    return job;
   }
 
   private place(job: Job): void {
     const { timeout = DEFAULT_TIMEOUT, maxRetries = 0 } = job.options;
     const channel = this.channel(job.channel);
+    const { handle } = this.host;
     const retries = Math.min(Math.max(maxRetries, 0), 2 ** 32 - 1);
-    job.slot = binding.queuePublish(this.host.handle, channel.number, job.retried, retries, timeout);
+    const delay = job.due && job.due - Date.now();
+    job.slot = delay > 0
+      ? binding.queuePublishLater(handle, channel.number, job.retried, retries, timeout, delay)
+      : binding.queuePublish(handle, channel.number, job.retried, retries, timeout);
     job.uses = this.uses[job.slot] = (this.uses[job.slot] ?? 0) + 1;
     this.host.jobs[job.slot] = job;
-    channel.waiting++;
-    channel.wake();
+    channel.add(job);
+  }
+
+  /** Takes a message that does not run out of the queue. False when there is none. */
+  private takeBack(job: Job): boolean {
+    if (!this.isPlaced(job) || job.running || !binding.queueRemove(this.host.handle, job.slot)) return false;
+    const channel = this.channel(job.channel);
+    this.forget(job, channel);
+    if (job.seq > 0) this.journal?.done(job.seq);
+    job.end(true);
+    channel.waiting--;
+    channel.holdIfNeeded();
+    return true;
   }
 
   /**
@@ -176,12 +224,7 @@ export class MemoryEventQueueAdapter implements IEventQueueAdapter {
     try {
       await journal.append(job, content, options);
     } catch (error) {
-      if (this.isPlaced(job) && !job.running && binding.queueRemove(this.host.handle, job.slot)) {
-        this.forget(job);
-        this.channel(job.channel).waiting--;
-        this.channel(job.channel).holdIfNeeded();
-        throw error;
-      }
+      if (this.takeBack(job)) throw error;
       const processed = job.processed ?? (await new Promise<boolean>((resolve) => (job.onEnd = resolve)));
       if (!processed) throw error;
     }
@@ -196,35 +239,43 @@ export class MemoryEventQueueAdapter implements IEventQueueAdapter {
     job.running = false;
     const channel = this.channel(job.channel);
     if (!failed) {
-      binding.queueSucceed(this.host.handle, job.slot);
-      this.forget(job);
-      if (job.seq > 0) this.journal?.done(job.seq);
-      job.end(true);
+      this.succeed(job, channel);
+    } else if (job.cancelled) {
+      this.options.logger?.info(`message ${job.id} of event queue channel ${job.channel} was cancelled`, error);
+      this.succeed(job, channel);
     } else this.fail(job, channel, error);
     channel.wake();
     if (this.whenQuiet && !this.anyRunning()) this.whenQuiet();
   }
 
+  private succeed(job: Job, channel: Channel): void {
+    binding.queueSucceed(this.host.handle, job.slot);
+    this.forget(job, channel);
+    if (job.seq > 0) this.journal?.done(job.seq);
+    job.end(true);
+  }
+
   private fail(job: Job, channel: Channel, error: unknown): void {
-    const retried = binding.queueFail(this.host.handle, job.slot);
+    const { handle, cells } = this.host;
+    const { backoff } = job.options;
+    const retried = binding.queueFail(handle, job.slot, backoff ? JSON.stringify(backoff) : '');
     if (retried > 0) {
-      job.retried = retried;
-      job.timedOut = false;
-      job.controller = undefined;
+      job.again(retried, Date.now() + cells[0]);
       channel.waiting++;
-      if (job.seq > 0) this.journal?.retried(job.seq, retried);
+      if (job.seq > 0) this.journal?.retried(job.seq, retried, job.due);
       this.options.logger?.warn(`message ${job.id} of event queue channel ${job.channel} failed, and will be tried again`, error);
       return;
     }
     this.options.logger?.error(`message ${job.id} of event queue channel ${job.channel} failed for good, and is a dead letter`, error);
-    this.forget(job);
-    if (job.seq > 0) this.journal?.dead(job.seq);
+    this.forget(job, channel);
+    const text = messageOf(error);
+    if (job.seq > 0) this.journal?.dead(job.seq, text);
     job.end(false);
-    this.bury(job);
+    this.bury(job, text);
   }
 
-  private bury({ channel, id, content, options, seq }: Job): void {
-    const dropped = this.deadLetters(channel).add({ id, content, options, seq });
+  private bury({ channel, id, content, options, seq }: Job, error: string | undefined): void {
+    const dropped = this.deadLetters(channel).add({ id, content, options, error, seq });
     if (dropped) this.options.logger?.warn(`event queue channel ${channel} has too many dead letters, ${dropped.id} was dropped`);
   }
 
@@ -232,8 +283,9 @@ export class MemoryEventQueueAdapter implements IEventQueueAdapter {
     return this.host.jobs[job.slot] === job;
   }
 
-  private forget(job: Job): void {
+  private forget(job: Job, channel: Channel): void {
     if (this.isPlaced(job)) this.host.jobs[job.slot] = undefined;
+    channel.remove(job);
   }
 
   private anyRunning(): boolean {
@@ -258,18 +310,21 @@ export class MemoryEventQueueAdapter implements IEventQueueAdapter {
     for (const channel of this.channels.values()) {
       const jobs = binding.queueDrain(this.host.handle, channel.number).map((slot) => this.host.jobs[slot] as Job);
       for (const job of jobs) {
-        if (job.running) {
+        if (job.running && !job.cancelled) {
           const text = `message ${job.id} of event queue channel ${job.channel} was not finished when the queue closed, and will be processed again`;
           this.options.logger?.warn(text);
         }
-        this.forget(job);
+        this.forget(job, channel);
         job.abandoned = true;
-        job.end(false);
+        if (job.cancelled && job.seq > 0) this.journal?.done(job.seq);
+        job.end(job.cancelled);
       }
       channel.waiting = 0;
       channel.holdIfNeeded();
-      if (jobs.length > 0) {
-        rest[channel.name] = jobs.map(({ id, content, options, retried }) => ({ id, content, options: { ...options, retried } }));
+      const kept = jobs.filter((job) => !job.cancelled);
+      if (kept.length > 0) {
+        rest[channel.name] = kept.map(({ id, content, options, retried, due }) =>
+          ({ id, content, options: { ...options, retried }, ...(due > Date.now() && { due }) }));
       }
     }
     return rest;
@@ -280,10 +335,10 @@ export class MemoryEventQueueAdapter implements IEventQueueAdapter {
     const journal = new Journal(path);
     this.journal = journal;
     if (journal.setAside) this.options.logger?.error(`the journal ${path} is unreadable and was set aside as ${journal.setAside}`);
-    for (const { seq, channel, content, options, retried, dead } of journal.entries) {
+    for (const { seq, id, channel, content, options, retried, due, dead, error } of journal.entries) {
       const value = content === null ? undefined : JSON.parse(content);
-      const job = new Job(channel, randomUUID(), value, JSON.parse(options), retried, seq);
-      if (dead) this.bury(job);
+      const job = new Job(channel, id ?? randomUUID(), value, revived(JSON.parse(options)), retried, seq, due);
+      if (dead) this.bury(job, error ?? undefined);
       else this.place(job);
     }
     journal.entries.length = 0;
@@ -331,6 +386,22 @@ export class MemoryEventQueueAdapter implements IEventQueueAdapter {
     this.turn = turn.catch(() => undefined);
     return turn;
   }
+}
+
+/** What a handler failed with, in words; anything may be thrown. */
+function messageOf(error: unknown): string {
+  try {
+    const message = typeof error === 'string' ? error : (error as Error | undefined)?.message;
+    return typeof message === 'string' ? message : inspect(error, { depth: 1 });
+  } catch {
+    return 'an error that cannot be shown';
+  }
+}
+
+/** Options that were JSON, which has no word for Infinity. */
+function revived(options: QueueMessageOptions): QueueMessageOptions {
+  const { timeout, maxRetries } = options;
+  return { ...options, ...(timeout === null && { timeout: Infinity }), ...(maxRetries === null && { maxRetries: Infinity }) };
 }
 
 /** Connected adapters live on even when nobody holds them. */

@@ -210,6 +210,7 @@ export class EventQueue {
   private supported<M extends 'cancel' | 'pause' | 'resume' | 'counts' | 'deadLetters'>(method: M, channel: string): NonNullable<IEventQueueAdapter[M]> {
     const { adapter } = this;
     if (!adapter) throw new MortiseError('E_NO_ADAPTER', `no adapter set, cannot ${method === 'deadLetters' ? 'read dead letters' : method}`);
+    if (method !== 'deadLetters' && !adapter.isConnected()) throw new MortiseError('E_CLOSED', `event queue not connected, cannot ${method}`);
     if (typeof adapter[method] === 'function') return adapter[method].bind(adapter) as NonNullable<IEventQueueAdapter[M]>;
     throw new MortiseError('E_UNSUPPORTED', `the event queue adapter has no ${method}, asked for on channel "${channel}"`);
   }

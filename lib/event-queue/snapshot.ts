@@ -10,6 +10,8 @@ export interface SavedMessage {
   id: string;
   content?: any;
   options: QueueMessageOptions;
+  /** Until when it is kept back, in milliseconds since 1970. */
+  due?: number;
 }
 
 /** The messages that wait, by the full names of their channels. */

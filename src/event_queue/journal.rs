@@ -33,14 +33,23 @@ const SCHEMA: &str = "
         content TEXT,
         options TEXT NOT NULL,
         retried INTEGER NOT NULL DEFAULT 0,
-        dead INTEGER NOT NULL DEFAULT 0
+        dead INTEGER NOT NULL DEFAULT 0,
+        id TEXT,
+        due INTEGER NOT NULL DEFAULT 0,
+        error TEXT
     );";
+
+/// Columns that a journal of an earlier version may be without.
+const LATER: [(&str, &str); 3] =
+    [("id", "TEXT"), ("due", "INTEGER NOT NULL DEFAULT 0"), ("error", "TEXT")];
 
 /// A message as it is kept. `content` and `options` are JSON; a content of `None` is `undefined`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Entry {
     /// Its number in the order of publishing.
     pub seq: u64,
+    /// Its id; `None` in a journal of an earlier version.
+    pub id: Option<String>,
     /// The full name of its channel.
     pub channel: String,
     /// What was published.
@@ -49,8 +58,12 @@ pub struct Entry {
     pub options: String,
     /// How often it was tried again.
     pub retried: u32,
+    /// Until when it is kept back, in milliseconds since 1970; 0: it waits.
+    pub due: u64,
     /// Whether it is a dead letter.
     pub dead: bool,
+    /// What the last attempt of a dead letter failed with.
+    pub error: Option<String>,
 }
 
 /// Told when a message is on disk, or why it is not.
@@ -59,8 +72,8 @@ pub type Written = Box<dyn FnOnce(Result<()>) + Send>;
 enum Command {
     Append(Entry, Written),
     Done(u64),
-    Retried(u64, u32),
-    Dead(u64),
+    Retried(u64, u32, u64),
+    Dead(u64, String),
     Close(Written),
 }
 
@@ -124,14 +137,14 @@ impl Journal {
         self.send(Command::Done(seq));
     }
 
-    /// The message will be tried again.
-    pub fn retried(&self, seq: u64, retried: u32) {
-        self.send(Command::Retried(seq, retried));
+    /// The message will be tried again, when it is due.
+    pub fn retried(&self, seq: u64, retried: u32, due: u64) {
+        self.send(Command::Retried(seq, retried, due));
     }
 
-    /// The message is a dead letter.
-    pub fn dead(&self, seq: u64) {
-        self.send(Command::Dead(seq));
+    /// The message is a dead letter: its last attempt failed with `error`.
+    pub fn dead(&self, seq: u64, error: String) {
+        self.send(Command::Dead(seq, error));
     }
 
     /// Writes what is waiting and closes the file; then `closed` is called.
@@ -140,8 +153,8 @@ impl Journal {
     }
 
     fn send(&self, command: Command) {
-        let sent = self.commands.as_ref().map(|commands| commands.send(command));
-        if let Some(Err(mpsc::SendError(refused))) = sent {
+        let Some(commands) = &self.commands else { return };
+        if let Err(mpsc::SendError(refused)) = commands.send(command) {
             refused.refuse();
         }
     }
@@ -173,8 +186,12 @@ fn read(path: &Path) -> rusqlite::Result<(Connection, Vec<Entry>)> {
     // A journal that is in use stays so: waiting for it would only hold the event loop.
     connection.busy_timeout(Duration::ZERO)?;
     connection.execute_batch(SCHEMA)?;
+    add_columns(&connection)?;
     let entries = connection
-        .prepare("SELECT seq, channel, content, options, retried, dead FROM message ORDER BY seq")?
+        .prepare(
+            "SELECT seq, channel, content, options, retried, dead, id, due, error
+             FROM message ORDER BY seq",
+        )?
         .query_map([], |row| {
             Ok(Entry {
                 seq: row.get::<_, i64>(0)?.cast_unsigned(),
@@ -183,10 +200,23 @@ fn read(path: &Path) -> rusqlite::Result<(Connection, Vec<Entry>)> {
                 options: row.get(3)?,
                 retried: row.get(4)?,
                 dead: row.get(5)?,
+                id: row.get(6)?,
+                due: row.get::<_, i64>(7)?.cast_unsigned(),
+                error: row.get(8)?,
             })
         })?
         .collect::<rusqlite::Result<_>>()?;
     Ok((connection, entries))
+}
+
+fn add_columns(connection: &Connection) -> rusqlite::Result<()> {
+    let present = connection
+        .prepare("SELECT name FROM pragma_table_info('message')")?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<HashSet<String>>>()?;
+    LATER.iter().filter(|(name, _)| !present.contains(*name)).try_for_each(|(name, kind)| {
+        connection.execute_batch(&format!("ALTER TABLE message ADD COLUMN {name} {kind}"))
+    })
 }
 
 fn write(connection: Connection, path: &Path, commands: mpsc::Receiver<Command>) {
@@ -282,11 +312,13 @@ impl Batch {
         }
         connection.execute_batch("BEGIN IMMEDIATE")?;
         let mut insert = connection.prepare_cached(
-            "INSERT INTO message (seq, channel, content, options, retried) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO message (seq, id, channel, content, options, retried, due)
+             VALUES (?, ?, ?, ?, ?, ?, ?)",
         )?;
         for (entry, _) in &self.entries {
-            let Entry { seq, channel, content, options, retried, .. } = entry;
-            insert.execute(params![seq.cast_signed(), channel, content, options, retried])?;
+            let Entry { seq, id, channel, content, options, retried, due, .. } = entry;
+            let (seq, due) = (seq.cast_signed(), due.cast_signed());
+            insert.execute(params![seq, id, channel, content, options, retried, due])?;
         }
         for change in &self.changes {
             change.apply(connection)?;
@@ -302,12 +334,13 @@ impl Command {
         };
         match self {
             Self::Done(seq) => changed("DELETE FROM message WHERE seq = ?", &[&seq.cast_signed()]),
-            Self::Dead(seq) => {
-                changed("UPDATE message SET dead = 1 WHERE seq = ?", &[&seq.cast_signed()])
-            }
-            Self::Retried(seq, retried) => changed(
-                "UPDATE message SET retried = ? WHERE seq = ?",
-                &[retried, &seq.cast_signed()],
+            Self::Dead(seq, error) => changed(
+                "UPDATE message SET dead = 1, error = ? WHERE seq = ?",
+                &[error, &seq.cast_signed()],
+            ),
+            Self::Retried(seq, retried, due) => changed(
+                "UPDATE message SET retried = ?, due = ? WHERE seq = ?",
+                &[retried, &due.cast_signed(), &seq.cast_signed()],
             ),
             Self::Append(..) | Self::Close(_) => Ok(()),
         }

@@ -1,15 +1,15 @@
 //! The rules of the queue in memory. Every operation is O(1), whatever the backlog.
 //!
-//! - Messages begin in the order in which they were published; one that is tried again stands
-//!   behind those that wait when its time comes.
+//! - Messages begin in the order in which they were published; one that is kept back or tried again
+//!   stands behind those that wait when its time comes, which is never before it.
 //! - No more messages of a channel run than its concurrency allows, and none while it is not
 //!   subscribed.
-//! - A message that fails is tried again up to its `max_retries` times, [`RETRY_DELAY`] after the
-//!   failure; then it is dead.
+//! - A message that fails is tried again up to its `max_retries` times, with the pauses of its
+//!   [`Backoff`]; then it is dead.
 //! - A message that runs for longer than its timeout is told of once; it keeps its place among the
 //!   running, and what it finally says counts.
 
-use super::RETRY_DELAY;
+use super::backoff::Backoff;
 use crate::{
     alarm::{Alarm, Alarmed},
     timer_wheel::TimerWheel,
@@ -32,10 +32,28 @@ pub trait Listener: Send + Sync + 'static {
 /// What becomes of a message that has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// It will be tried again; so many times it was before.
-    Retry(u32),
+    /// It will be tried again.
+    Retry {
+        /// How often it was tried before that.
+        retried: u32,
+        /// In how many milliseconds.
+        pause: u64,
+    },
     /// It was its last time, and the slot is free.
     Dead,
+}
+
+/// What is in a channel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages that wait for their turn.
+    pub waiting: u32,
+    /// Messages that are kept back, or wait for their next attempt.
+    pub delayed: u32,
+    /// Messages that run.
+    pub running: u32,
+    /// The slot of the first of those that wait.
+    pub first: Option<u32>,
 }
 
 /// The queue of one app.
@@ -63,7 +81,10 @@ impl Default for Wheel {
 
 #[derive(Default)]
 struct Channel {
-    waiting: VecDeque<u32>,
+    /// The line; places of messages that were removed from it are among them.
+    line: VecDeque<u32>,
+    removed: usize,
+    delayed: u32,
     running: u32,
     /// Messages that may run at once; 0 while it is not subscribed.
     concurrency: u32,
@@ -86,7 +107,19 @@ enum Stage {
     Free,
     Waiting,
     Running,
-    Retrying,
+    /// Kept back until its deadline.
+    Delayed,
+    /// Removed, while its place in the line is not; then its slot is free.
+    Removed,
+}
+
+/// Places of removed messages that a line may hold, if they are fewer than the others.
+const REMOVED: usize = 64;
+
+impl Message {
+    fn new(channel: u32, retried: u32, max_retries: u32, timeout: u64) -> Self {
+        Self { channel, retried, max_retries, timeout, stage: Stage::Waiting, uses: 1 }
+    }
 }
 
 impl MemoryQueue {
@@ -116,20 +149,35 @@ impl MemoryQueue {
     /// Puts a message at the end of a channel, and returns its slot.
     pub fn publish(&self, channel: u32, retried: u32, max_retries: u32, timeout: u64) -> u32 {
         let mut state = self.state.lock();
-        let message =
-            Message { channel, retried, max_retries, timeout, stage: Stage::Waiting, uses: 1 };
-        let slot = if let Some(slot) = state.free.pop() {
-            let uses = state.messages[slot as usize].uses + 1;
-            state.messages[slot as usize] = Message { uses, ..message };
-            slot
-        } else {
-            state.messages.push(message);
-            u32::try_from(state.messages.len() - 1).unwrap_or(u32::MAX)
-        };
+        let slot = state.add(Message::new(channel, retried, max_retries, timeout));
         if let Some(channel) = state.channels.get_mut(channel as usize) {
-            channel.waiting.push_back(slot);
+            channel.line.push_back(slot);
         }
         slot
+    }
+
+    /// As [`publish`](Self::publish), after `delay` milliseconds.
+    pub fn publish_later(
+        &self,
+        channel: u32,
+        retried: u32,
+        max_retries: u32,
+        timeout: u64,
+        delay: u64,
+    ) -> u32 {
+        let mut state = self.state.lock();
+        let slot = state.add(Message::new(channel, retried, max_retries, timeout));
+        let deadline = self.later(delay);
+        state.delay(slot, deadline);
+        drop(state);
+        self.alarm.wake_at(deadline);
+        slot
+    }
+
+    /// The first tick that is not before `delay` milliseconds have passed: of the one that is under
+    /// way a part has gone.
+    fn later(&self, delay: u64) -> u64 {
+        self.alarm.now().saturating_add(delay).saturating_add(1)
     }
 
     /// The next messages of a channel to run, as many as may begin and at most `limit`. They run
@@ -137,16 +185,18 @@ impl MemoryQueue {
     pub fn claim(&self, channel: u32, limit: u32, mut claimed: impl FnMut(u32)) {
         let now = self.alarm.now();
         let mut state = self.state.lock();
-        let State { channels, messages, deadlines, .. } = &mut *state;
+        let State { channels, messages, deadlines, free } = &mut *state;
         let Some(channel) = channels.get_mut(channel as usize) else { return };
         let mut soonest = u64::MAX;
         let mut left = channel.concurrency.saturating_sub(channel.running).min(limit);
         while left > 0
-            && let Some(slot) = channel.waiting.pop_front()
+            && let Some(slot) = channel.line.pop_front()
         {
             let message = &mut messages[slot as usize];
-            // What was taken out of the middle of the line has left its place behind.
-            if message.stage != Stage::Waiting {
+            if message.stage == Stage::Removed {
+                message.stage = Stage::Free;
+                channel.removed -= 1;
+                free.push(slot);
                 continue;
             }
             message.stage = Stage::Running;
@@ -170,23 +220,24 @@ impl MemoryQueue {
         self.state.lock().stop_running(slot, Stage::Free)
     }
 
-    /// A running message has failed.
-    pub fn fail(&self, slot: u32) -> Option<Failure> {
+    /// A running message has failed. `backoff` has the pause until its next attempt.
+    pub fn fail(&self, slot: u32, backoff: &Backoff) -> Option<Failure> {
         let mut state = self.state.lock();
         let message = *state.messages.get(slot as usize)?;
         if message.retried >= message.max_retries {
             return state.stop_running(slot, Stage::Free).then_some(Failure::Dead);
         }
-        if !state.stop_running(slot, Stage::Retrying) {
+        if !state.stop_running(slot, Stage::Delayed) {
             return None;
         }
         let retried = message.retried + 1;
         state.messages[slot as usize].retried = retried;
-        let deadline = self.alarm.now() + RETRY_DELAY;
-        state.deadlines.0.schedule(slot, deadline);
+        let pause = backoff.pause(retried);
+        let deadline = self.later(pause);
+        state.delay(slot, deadline);
         drop(state);
         self.alarm.wake_at(deadline);
-        Some(Failure::Retry(retried))
+        Some(Failure::Retry { retried, pause })
     }
 
     /// Takes a message that does not run out of the queue. False when there is none.
@@ -194,24 +245,28 @@ impl MemoryQueue {
         let mut state = self.state.lock();
         let State { channels, messages, free, deadlines } = &mut *state;
         let Some(message) = messages.get_mut(slot as usize) else { return false };
+        let Some(channel) = channels.get_mut(message.channel as usize) else { return false };
         match message.stage {
-            Stage::Free | Stage::Running => return false,
-            Stage::Retrying => deadlines.0.cancel(slot),
+            Stage::Free | Stage::Running | Stage::Removed => return false,
+            Stage::Delayed => {
+                deadlines.0.cancel(slot);
+                channel.delayed -= 1;
+                message.stage = Stage::Free;
+                free.push(slot);
+            }
             Stage::Waiting => {
-                // Rare, and so it may take as long as the line is.
-                let waiting = channels.get_mut(message.channel as usize).map(|it| &mut it.waiting);
-                if let Some(waiting) = waiting {
-                    waiting.retain(|other| *other != slot);
+                message.stage = Stage::Removed;
+                channel.removed += 1;
+                if channel.removed > REMOVED.max(channel.line.len() / 2) {
+                    channel.close_gaps(messages, free);
                 }
             }
         }
-        message.stage = Stage::Free;
-        free.push(slot);
         true
     }
 
-    /// Empties a channel: all its messages, the running ones first, then those that are to be
-    /// tried again, then those that wait, in their order. Their slots are free, and what handlers
+    /// Empties a channel: all its messages, the running ones first, then those that are kept back
+    /// or to be tried again, then those that wait, in their order. Their slots are free, and what handlers
     /// still say of them counts for nothing.
     pub fn drain(&self, channel: u32) -> Vec<u32> {
         let mut state = self.state.lock();
@@ -225,9 +280,10 @@ impl MemoryQueue {
                 .collect()
         };
         let mut slots = in_stage(Stage::Running, messages);
-        slots.extend(in_stage(Stage::Retrying, messages));
-        slots.extend(line.waiting.drain(..));
-        line.running = 0;
+        slots.extend(in_stage(Stage::Delayed, messages));
+        line.close_gaps(messages, free);
+        slots.extend(line.line.drain(..));
+        (line.running, line.delayed) = (0, 0);
         for slot in &slots {
             messages[*slot as usize].stage = Stage::Free;
             deadlines.0.cancel(*slot);
@@ -241,14 +297,59 @@ impl MemoryQueue {
         self.state.lock().messages.get(slot as usize).map_or(0, |message| message.retried)
     }
 
-    /// How many messages of a channel wait, and how many run.
-    pub fn counts(&self, channel: u32) -> (usize, u32) {
+    /// How many messages there are in a channel.
+    #[expect(clippy::cast_possible_truncation, reason = "slots are numbers of 32 bits")]
+    pub fn counts(&self, channel: u32) -> Counts {
         let state = self.state.lock();
-        state.channels.get(channel as usize).map_or((0, 0), |it| (it.waiting.len(), it.running))
+        let Some(channel) = state.channels.get(channel as usize) else { return Counts::default() };
+        let waits = |slot: &&u32| state.messages[**slot as usize].stage == Stage::Waiting;
+        Counts {
+            waiting: (channel.line.len() - channel.removed) as u32,
+            delayed: channel.delayed,
+            running: channel.running,
+            first: channel.line.iter().find(waits).copied(),
+        }
+    }
+}
+
+impl Channel {
+    /// Takes the places of removed messages out of the line: their slots are free.
+    fn close_gaps(&mut self, messages: &mut [Message], free: &mut Vec<u32>) {
+        self.removed = 0;
+        self.line.retain(|slot| {
+            let message = &mut messages[*slot as usize];
+            let stays = message.stage != Stage::Removed;
+            if !stays {
+                message.stage = Stage::Free;
+                free.push(*slot);
+            }
+            stays
+        });
     }
 }
 
 impl State {
+    /// Gives a message a slot.
+    fn add(&mut self, message: Message) -> u32 {
+        if let Some(slot) = self.free.pop() {
+            let uses = self.messages[slot as usize].uses + 1;
+            self.messages[slot as usize] = Message { uses, ..message };
+            return slot;
+        }
+        self.messages.push(message);
+        u32::try_from(self.messages.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    /// Keeps a message back that is in no line.
+    fn delay(&mut self, slot: u32, deadline: u64) {
+        let message = &mut self.messages[slot as usize];
+        message.stage = Stage::Delayed;
+        if let Some(channel) = self.channels.get_mut(message.channel as usize) {
+            channel.delayed += 1;
+        }
+        self.deadlines.0.schedule(slot, deadline);
+    }
+
     fn stop_running(&mut self, slot: u32, stage: Stage) -> bool {
         let Some(message) = self.messages.get_mut(slot as usize) else { return false };
         if message.stage != Stage::Running {
@@ -278,10 +379,11 @@ impl Alarmed for MemoryQueue {
             let message = &mut messages[slot as usize];
             if message.stage == Stage::Running {
                 self.listener.timed_out(slot, message.uses);
-            } else if message.stage == Stage::Retrying {
+            } else if message.stage == Stage::Delayed {
                 message.stage = Stage::Waiting;
                 if let Some(channel) = channels.get_mut(message.channel as usize) {
-                    channel.waiting.push_back(slot);
+                    channel.delayed -= 1;
+                    channel.line.push_back(slot);
                 }
                 self.listener.ready(message.channel);
             }

@@ -16,5 +16,6 @@ pub mod redis;
 pub mod running;
 pub mod settings;
 
-/// How long after a failure a message is tried again, in milliseconds.
+/// How long after a failure a message is tried again, in milliseconds, unless it says otherwise
+/// ([`backoff`]).
 pub const RETRY_DELAY: u64 = 500;

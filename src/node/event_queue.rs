@@ -8,8 +8,9 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::event_queue::{
+    backoff::Backoff,
     journal::{self, Journal, Opened},
-    memory::{Failure, Listener, MemoryQueue},
+    memory::{Counts, Failure, Listener, MemoryQueue},
 };
 use std::{path::Path, sync::Arc};
 
@@ -24,11 +25,13 @@ pub fn functions() -> Vec<(&'static str, Entry)> {
         "queueAddChannel" => add_channel,
         "queueSetConcurrency" => set_concurrency,
         "queuePublish" => publish,
+        "queuePublishLater" => publish_later,
         "queueClaim" => claim,
         "queueSucceed" => succeed,
         "queueFail" => fail,
         "queueRemove" => remove,
         "queueDrain" => drain,
+        "queueCounts" => counts,
         "journalOpen" => journal_open,
         "journalEntries" => journal_entries,
         "journalAppend" => journal_append,
@@ -105,6 +108,13 @@ fn publish(call: &Call) -> Reply {
     call.integer(queue(call)?.publish(call.u32(1)?, call.u32(2)?, call.u32(3)?, timeout))
 }
 
+/// `queuePublishLater(queue, channel, retried, maxRetries, timeout, delay): slot`
+fn publish_later(call: &Call) -> Reply {
+    let (timeout, delay) = (milliseconds(call.f64(4)?), milliseconds(call.f64(5)?));
+    let (channel, retried, max_retries) = (call.u32(1)?, call.u32(2)?, call.u32(3)?);
+    call.integer(queue(call)?.publish_later(channel, retried, max_retries, timeout, delay))
+}
+
 /// `queueClaim(queue, channel, limit): number`: how many slots there are in the cells.
 fn claim(call: &Call) -> Reply {
     let Queue { queue, claimed } = call.handle::<Queue>(0)?;
@@ -121,13 +131,24 @@ fn succeed(call: &Call) -> Reply {
     call.boolean(queue(call)?.succeed(call.u32(1)?))
 }
 
-/// `queueFail(queue, slot): number`: how often it was tried before its next time; 0: it is dead;
-/// -1: it was not running.
+/// `queueFail(queue, slot, backoff): number`: how often it was tried before its next time, which is
+/// as many milliseconds away as the first cell says; 0: it is dead; -1: it was not running.
+/// `backoff` is JSON, or empty for the default.
+#[expect(clippy::cast_precision_loss, reason = "milliseconds")]
 fn fail(call: &Call) -> Reply {
-    call.number(match queue(call)?.fail(call.u32(1)?) {
+    let Queue { queue, claimed } = call.handle::<Queue>(0)?;
+    let backoff = match call.text(2)? {
+        text if text.is_empty() => Backoff::default(),
+        text => serde_json::from_str(&text)
+            .map_err(|error| Error::InvalidArgument(format!("not a backoff: {error}")))?,
+    };
+    call.number(match queue.fail(call.u32(1)?, &backoff) {
         None => -1.0,
         Some(Failure::Dead) => 0.0,
-        Some(Failure::Retry(retried)) => f64::from(retried),
+        Some(Failure::Retry { retried, pause }) => {
+            claimed.set_f64(0, pause as f64);
+            f64::from(retried)
+        }
     })
 }
 
@@ -140,6 +161,16 @@ fn remove(call: &Call) -> Reply {
 fn drain(call: &Call) -> Reply {
     let slots = queue(call)?.drain(call.u32(1)?);
     call.array(slots.into_iter().map(|slot| call.integer(slot)))
+}
+
+/// `queueCounts(queue, channel): number[]`: how many wait, are kept back and run, and the slot of the
+/// first that waits, or -1.
+fn counts(call: &Call) -> Reply {
+    let Counts { waiting, delayed, running, first } = queue(call)?.counts(call.u32(1)?);
+    let numbers = [waiting, delayed, running].map(f64::from);
+    let first = first.map_or(-1.0, f64::from);
+    let numbers: Vec<f64> = numbers.into_iter().chain([first]).collect();
+    call.array(numbers.into_iter().map(|number| call.number(number)))
 }
 
 struct OpenJournal {
@@ -162,18 +193,21 @@ fn journal_entries(call: &Call) -> Reply {
 }
 
 /// `journalAppend(journal, listener, commands, text, numbers)`: for each command its sequence
-/// number for the listener, its number in the journal, how often it was retried, whether it has a
-/// content (0 or 1), and the lengths of channel, content and options.
+/// number for the listener, its number in the journal, how often it was retried, when it is due (0:
+/// now), whether it has a content (0 or 1), and the lengths of id, channel, content and options.
 fn journal_append(call: &Call) -> Reply {
     let journal = &call.handle::<OpenJournal>(0)?.journal;
     let mut commands = call.batch(2)?;
     for _ in 0..commands.count() {
         let (told, sequence) = (ToJavaScript::new(call, 1)?, commands.f64()?);
         let (seq, retried) = (integer(commands.f64()?), commands.number()?);
-        let has_content = commands.number()? != 0;
-        let (channel, content) = (commands.string()?, commands.string()?);
+        let (due, has_content) = (integer(commands.f64()?), commands.number()? != 0);
+        let (id, channel) = (Some(commands.string()?), commands.string()?);
+        let content = commands.string()?;
         let (content, options) = (has_content.then_some(content), commands.string()?);
-        let entry = journal::Entry { seq, channel, content, options, retried, dead: false };
+        let (dead, error) = (false, None);
+        let entry =
+            journal::Entry { seq, id, channel, content, options, retried, due, dead, error };
         let written = move |result: Result<()>| {
             told.post(sequence, 0.0, result.map_or_else(Payload::Error, |()| Payload::None));
         };
@@ -183,18 +217,20 @@ fn journal_append(call: &Call) -> Reply {
 }
 
 /// `journalChange(journal, commands, text, numbers)`: for each command a number of the journal,
-/// and what it is from now on: done (-1), dead (-2), or retried so many times.
+/// and what it is from now on: done (-1); dead (-2), with what it failed with; or retried so many
+/// times, and when it is due.
 fn journal_change(call: &Call) -> Reply {
     let journal = &call.handle::<OpenJournal>(0)?.journal;
     let mut commands = call.batch(1)?;
     for _ in 0..commands.count() {
         let (seq, change) = (integer(commands.f64()?), commands.f64()?);
         if change >= 0.0 {
-            journal.retried(seq, u32::try_from(integer(change)).unwrap_or(u32::MAX));
+            let retried = u32::try_from(integer(change)).unwrap_or(u32::MAX);
+            journal.retried(seq, retried, integer(commands.f64()?));
         } else if change > -1.5 {
             journal.done(seq);
         } else {
-            journal.dead(seq);
+            journal.dead(seq, commands.string()?);
         }
     }
     call.undefined()

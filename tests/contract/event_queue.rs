@@ -2,8 +2,9 @@
 
 use mortise::event_queue::{
     RETRY_DELAY,
+    backoff::{Backoff, Growth},
     journal::{Entry, Journal},
-    memory::{Failure, Listener, MemoryQueue},
+    memory::{Counts, Failure, Listener, MemoryQueue},
 };
 use std::{
     path::Path,
@@ -65,9 +66,7 @@ async fn messages_begin_in_the_order_in_which_they_were_published() {
 #[tokio::test(start_paused = true)]
 async fn no_more_messages_of_a_channel_run_than_its_concurrency_allows() {
     let (queue, _, channel) = queue();
-    for _ in 0..5 {
-        queue.publish(channel, 0, 0, u64::MAX);
-    }
+    let slots: Vec<u32> = (0..5).map(|_| queue.publish(channel, 0, 0, u64::MAX)).collect();
     assert!(claim(&queue, channel).is_empty(), "not subscribed");
     queue.set_concurrency(channel, 2);
     let running = claim(&queue, channel);
@@ -75,7 +74,8 @@ async fn no_more_messages_of_a_channel_run_than_its_concurrency_allows() {
     assert!(claim(&queue, channel).is_empty());
     queue.succeed(running[0]);
     assert_eq!(claim(&queue, channel).len(), 1);
-    assert_eq!(queue.counts(channel), (2, 2));
+    let counts = Counts { waiting: 2, delayed: 0, running: 2, first: Some(slots[3]) };
+    assert_eq!(queue.counts(channel), counts);
 }
 
 #[tokio::test(start_paused = true)]
@@ -85,7 +85,10 @@ async fn a_message_that_fails_is_tried_again_after_the_delay_and_then_is_dead() 
     let slot = queue.publish(channel, 0, 2, u64::MAX);
     for retry in 1..=2 {
         assert_eq!(claim(&queue, channel), [slot]);
-        assert_eq!(queue.fail(slot), Some(Failure::Retry(retry)));
+        assert_eq!(
+            queue.fail(slot, &Backoff::default()),
+            Some(Failure::Retry { retried: retry, pause: RETRY_DELAY })
+        );
         sleep(Duration::from_millis(RETRY_DELAY - 10)).await;
         assert!(claim(&queue, channel).is_empty(), "not before its time");
         sleep(Duration::from_millis(20)).await;
@@ -93,8 +96,8 @@ async fn a_message_that_fails_is_tried_again_after_the_delay_and_then_is_dead() 
         assert_eq!(queue.retried(slot), retry);
     }
     assert_eq!(claim(&queue, channel), [slot]);
-    assert_eq!(queue.fail(slot), Some(Failure::Dead));
-    assert_eq!(queue.counts(channel), (0, 0));
+    assert_eq!(queue.fail(slot, &Backoff::default()), Some(Failure::Dead));
+    assert_eq!(queue.counts(channel), Counts::default());
 }
 
 #[tokio::test(start_paused = true)]
@@ -104,11 +107,87 @@ async fn a_message_that_is_tried_again_stands_behind_those_that_wait() {
     let first = queue.publish(channel, 0, 1, u64::MAX);
     let second = queue.publish(channel, 0, 1, u64::MAX);
     assert_eq!(claim(&queue, channel), [first]);
-    queue.fail(first);
-    sleep(Duration::from_millis(RETRY_DELAY + 1)).await;
+    queue.fail(first, &Backoff::default());
+    sleep(Duration::from_millis(RETRY_DELAY + 2)).await;
     assert_eq!(claim(&queue, channel), [second]);
     queue.succeed(second);
     assert_eq!(claim(&queue, channel), [first]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pauses_of_a_message_are_those_of_its_backoff() {
+    let (queue, _, channel) = queue();
+    queue.set_concurrency(channel, 1);
+    let slot = queue.publish(channel, 0, 3, u64::MAX);
+    let backoff =
+        Backoff { growth: Growth::Exponential, delay: 1000.0, max: Some(3000.0), jitter: 0.0 };
+    for (retried, pause) in [(1, 1000), (2, 2000), (3, 3000)] {
+        assert_eq!(claim(&queue, channel), [slot]);
+        assert_eq!(queue.fail(slot, &backoff), Some(Failure::Retry { retried, pause }));
+        assert_eq!(queue.counts(channel), Counts { delayed: 1, ..Counts::default() });
+        sleep(Duration::from_millis(pause)).await;
+        assert!(claim(&queue, channel).is_empty(), "not before its time");
+        sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(claim(&queue, channel), [slot]);
+    assert_eq!(queue.fail(slot, &backoff), Some(Failure::Dead));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_kept_back_stands_at_the_end_of_the_channel_when_its_time_comes() {
+    let (queue, told, channel) = queue();
+    let late = queue.publish_later(channel, 0, 0, u64::MAX, 100);
+    let first = queue.publish(channel, 0, 0, u64::MAX);
+    queue.set_concurrency(channel, 1);
+    assert_eq!(
+        queue.counts(channel),
+        Counts { waiting: 1, delayed: 1, running: 0, first: Some(first) }
+    );
+    sleep(Duration::from_millis(100)).await;
+    assert!(told.take().is_empty(), "not before its time");
+    sleep(Duration::from_millis(5)).await;
+    assert_eq!(told.take(), [format!("ready {channel}")]);
+    let second = queue.publish(channel, 0, 0, u64::MAX);
+    for slot in [first, late, second] {
+        assert_eq!(claim(&queue, channel), [slot]);
+        queue.succeed(slot);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_back_can_be_removed_and_is_drained() {
+    let (queue, told, channel) = queue();
+    queue.set_concurrency(channel, 9);
+    let slots: Vec<u32> =
+        (0..3).map(|n| queue.publish_later(channel, 0, 0, u64::MAX, 10 * n)).collect();
+    assert!(queue.remove(slots[0]));
+    assert!(!queue.remove(slots[0]));
+    assert_eq!(queue.counts(channel).delayed, 2);
+    assert_eq!(queue.drain(channel), slots[1..]);
+    sleep(Duration::from_secs(1)).await;
+    assert!(told.take().is_empty());
+    assert_eq!(queue.counts(channel), Counts::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn removing_from_a_line_keeps_the_order_and_takes_no_memory() {
+    let (queue, _, channel) = queue();
+    let kept = queue.publish(channel, 0, 0, u64::MAX);
+    let mut highest = 0;
+    for _ in 0..10_000 {
+        let slot = queue.publish(channel, 0, 0, u64::MAX);
+        highest = highest.max(slot);
+        assert!(queue.remove(slot));
+    }
+    assert!(highest < 200, "slots are used again: {highest}");
+    let counts = Counts { waiting: 1, delayed: 0, running: 0, first: Some(kept) };
+    assert_eq!(queue.counts(channel), counts);
+    let slots: Vec<u32> = (0..1000).map(|_| queue.publish(channel, 0, 0, u64::MAX)).collect();
+    slots.iter().skip(1).step_by(2).for_each(|slot| assert!(queue.remove(*slot)));
+    assert_eq!(queue.counts(channel).waiting, 501);
+    queue.set_concurrency(channel, 1000);
+    let expected: Vec<u32> = std::iter::once(kept).chain(slots.into_iter().step_by(2)).collect();
+    assert_eq!(claim(&queue, channel), expected);
 }
 
 #[tokio::test(start_paused = true)]
@@ -147,7 +226,7 @@ async fn what_is_removed_never_begins() {
     assert!(!queue.remove(slots[1]));
     assert_eq!(claim(&queue, channel), [slots[0]]);
     assert!(!queue.remove(slots[0]), "it runs");
-    queue.fail(slots[0]);
+    queue.fail(slots[0], &Backoff::default());
     assert!(queue.remove(slots[0]), "it is to be tried again");
     assert_eq!(claim(&queue, channel), [slots[2]]);
     sleep(Duration::from_secs(1)).await;
@@ -160,13 +239,13 @@ async fn draining_gives_everything_and_late_outcomes_count_for_nothing() {
     queue.set_concurrency(channel, 2);
     let slots: Vec<u32> = (0..4).map(|_| queue.publish(channel, 0, 1, 10)).collect();
     claim(&queue, channel);
-    queue.fail(slots[1]);
+    queue.fail(slots[1], &Backoff::default());
     assert_eq!(queue.drain(channel), [slots[0], slots[1], slots[2], slots[3]]);
     assert!(!queue.succeed(slots[0]));
-    assert_eq!(queue.fail(slots[0]), None);
+    assert_eq!(queue.fail(slots[0], &Backoff::default()), None);
     sleep(Duration::from_secs(1)).await;
     assert!(told.take().is_empty());
-    assert_eq!(queue.counts(channel), (0, 0));
+    assert_eq!(queue.counts(channel), Counts::default());
     assert!(claim(&queue, channel).is_empty());
 }
 
@@ -175,9 +254,12 @@ fn entry(seq: u64, content: &str) -> Entry {
         seq,
         channel: "main.c".into(),
         content: Some(content.into()),
+        id: Some(format!("id {seq}")),
         options: "{}".into(),
         retried: 0,
+        due: 0,
         dead: false,
+        error: None,
     }
 }
 
@@ -207,10 +289,20 @@ fn what_was_written_is_found_again_with_what_became_of_it() {
         written(&append(&opened.journal, entry(seq, "1"))).expect("written");
     }
     opened.journal.done(2);
-    opened.journal.retried(3, 7);
-    opened.journal.dead(4);
+    opened.journal.retried(3, 7, 1234);
+    opened.journal.dead(4, "why".into());
+    let late = Entry { due: 5678, ..entry(6, "1") };
+    written(&append(&opened.journal, late.clone())).expect("written");
     drop(opened);
-    assert_eq!(reopened(&path), [(1, 0, false), (3, 7, false), (4, 0, true), (5, 0, false)]);
+    let entries = Journal::open(&path).expect("it opens").entries;
+    let expected = [
+        entry(1, "1"),
+        Entry { retried: 7, due: 1234, ..entry(3, "1") },
+        Entry { dead: true, error: Some("why".into()), ..entry(4, "1") },
+        entry(5, "1"),
+        late,
+    ];
+    assert_eq!(entries, expected);
 }
 
 #[test]
@@ -238,6 +330,28 @@ fn a_file_that_is_no_journal_is_set_aside_and_kept() {
     let aside = opened.set_aside.expect("set aside");
     assert_eq!(std::fs::read_to_string(aside).expect("kept"), garbage);
     written(&append(&opened.journal, entry(1, "1"))).expect("written");
+}
+
+#[test]
+fn a_journal_of_an_earlier_version_is_read_and_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("queue.db");
+    let connection = rusqlite::Connection::open(&path).expect("it opens");
+    connection
+        .execute_batch(
+            "CREATE TABLE message (seq INTEGER PRIMARY KEY, channel TEXT NOT NULL, content TEXT,
+                options TEXT NOT NULL, retried INTEGER NOT NULL DEFAULT 0,
+                dead INTEGER NOT NULL DEFAULT 0);
+             INSERT INTO message VALUES (3, 'main.c', '1', '{}', 2, 0);",
+        )
+        .expect("written");
+    drop(connection);
+    let opened = Journal::open(&path).expect("it opens");
+    assert_eq!(opened.entries, [Entry { id: None, retried: 2, ..entry(3, "1") }]);
+    assert!(opened.set_aside.is_none());
+    written(&append(&opened.journal, entry(4, "1"))).expect("written");
+    drop(opened);
+    assert_eq!(reopened(&path), [(3, 2, false), (4, 0, false)]);
 }
 
 #[test]
