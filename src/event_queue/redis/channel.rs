@@ -50,6 +50,9 @@ pub struct Channel {
     pub looks: bool,
     pub looked_at: u64,
     pub place: Place,
+    /// The node was told of messages while commands were under way: whether they have put it into the line before
+    /// or after that is not known.
+    pub told_in_flight: bool,
     /// When the node was told of messages, until it has looked or told the next.
     pub told_at: Option<u64>,
     /// When to look at what is due.
@@ -100,6 +103,7 @@ impl Channel {
             looks: true,
             looked_at: 0,
             place: Place::Free,
+            told_in_flight: false,
             told_at: None,
             due_at: NEVER,
             again_at: NEVER,

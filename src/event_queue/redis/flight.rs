@@ -72,6 +72,7 @@ impl RedisQueue {
             channel.looked_at = now;
             channel.due_at = NEVER;
             channel.told_at = None;
+            channel.told_in_flight = false;
         }
         if matches!(ask, Ask::Look(_) | Ask::Claim(_)) {
             channel.renewed_at = now;
@@ -365,7 +366,7 @@ impl RedisQueue {
             }
             return;
         }
-        channel.place = Place::Taken;
+        channel.place = if channel.told_in_flight { Place::Unknown } else { Place::Taken };
         if let Some(next) = next.filter(|_| !paused) {
             channel.due_at = channel.due_at.min(now + next + 1);
         }
