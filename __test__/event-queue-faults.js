@@ -218,14 +218,14 @@ function eventQueueFaults(name, broker) {
       for (const message of [circular, 1n, () => 1, Symbol('s'), { toJSON() { throw new Error('mine'); } }]) {
         expect((await rejection(queue.publish('c', message))).code).toBe('E_NOT_SERIALIZABLE');
       }
-      await queue.publish('c', { deep: JSON.parse('['.repeat(5000) + ']'.repeat(5000)) });
+      await queue.publish('c', { deep: JSON.parse('['.repeat(500) + ']'.repeat(500)) });
       await until(() => got.length === 1);
       expect(await queue.deadLetters('c').count()).toBe(0);
     });
 
     test('channels whose names are awkward see only their own messages', async () => {
       const queue = await make();
-      const names = [' ', 'a b', 'a:b', 'a@b', '😀', 'x'.repeat(300), '😀'.repeat(150), '{', '}', '{}', '{a}', '%', '%7D', 'a', 'A', 'a.b', '*', '#', 'ä', 'ä', '"', '\n', '\0'];
+      const names = [' ', 'a b', 'a:b', 'a@b', '😀', 'x'.repeat(300), '😀'.repeat(150), '{', '}', '{}', '{a}', '%', '%7D', 'a', 'A', 'a.b', '*', '#', '\u00e4', 'a\u0308', '"', '\n', '\0'];
       const got = names.map((channel) => collect(queue, { shared: true }, `${app} ${channel}`));
       for (const channel of names) await queue.publish(`${app} ${channel}`, channel);
       await until(() => got.every((messages) => messages.length > 0));
