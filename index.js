@@ -3356,8 +3356,13 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
     return this.inTurn(async () => {
       if (this.connected) return;
       const handle = this.open(this.listener);
-      await this.wait((sequence) => binding.serverQueueConnect(handle, this.completions.listener, sequence));
       this.handle = handle;
+      try {
+        await this.wait((sequence) => binding.serverQueueConnect(handle, this.completions.listener, sequence));
+      } catch (error) {
+        this.handle = void 0;
+        throw error;
+      }
       this.connected = true;
       active2.add(this);
       this.opened();
@@ -3429,7 +3434,7 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
     const list = async () => {
       const letters = await ask("list", (...to) => binding.serverQueueDeadLetters(...to, channel));
       return letters.map(([id, error, text2]) => {
-        const [options, content] = JSON.parse(text2);
+        const [options, content] = parse3(text2);
         return { id, content, options, error };
       });
     };
@@ -3523,6 +3528,14 @@ function serialize3(channel, content, { delay: _, ...options }) {
   } catch (cause) {
     throw unserializable(channel, cause);
   }
+}
+function parse3(text2) {
+  try {
+    const parts = JSON.parse(text2);
+    if (Array.isArray(parts) && typeof parts[0] === "object" && parts[0] !== null) return [parts[0], parts[1]];
+  } catch {
+  }
+  return [{}, text2];
 }
 function unserializable(channel, cause) {
   return new MortiseError("E_NOT_SERIALIZABLE", `the message for event queue channel ${channel} cannot be written as JSON`, { cause });

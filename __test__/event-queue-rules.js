@@ -21,6 +21,8 @@ const CAPABILITIES = {
   countsRunning: true,
   /** Dead letters are still there after close and connect. */
   keepsDeadLetters: true,
+  /** A message that is tried again comes after those that waited when it was due. */
+  retriesStandBehind: true,
   /** Several queues can be open on one store at once. */
   sharedStore: true,
 };
@@ -413,7 +415,7 @@ function eventQueueRules(name, makeQueue, capabilities = {}) {
         expect(await queue.deadLetters('c').count()).toBe(0);
       });
 
-      test('one that is tried again stands behind those that wait then', async () => {
+      testIf(can.retriesStandBehind)('one that is tried again stands behind those that wait then', async () => {
         const queue = await open();
         const order = [];
         const go = held();
@@ -551,7 +553,7 @@ function eventQueueRules(name, makeQueue, capabilities = {}) {
         const seen = [];
         queue.subscribe('c', { process: async (message, { retried }) => { seen.push([message, retried]); if (retried === 0) throw new Error('no'); } });
         await queue.publish('c', 'first', { id: 'x', maxRetries: 1, backoff: { type: 'fixed', delay: 300 } });
-        await until(() => seen.length === 1);
+        await until(() => logger.lines.length > 0 && seen.length === 1);
         await queue.publish('c', 'second', { id: 'x' });
         await until(() => seen.length === 2);
         await others(queue);

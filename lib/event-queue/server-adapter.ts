@@ -56,8 +56,14 @@ export abstract class ServerQueueAdapter implements IEventQueueAdapter {
     return this.inTurn(async () => {
       if (this.connected) return;
       const handle = this.open(this.listener);
-      await this.wait((sequence) => binding.serverQueueConnect(handle, this.completions.listener, sequence));
+      // From now on Rust may ask for a sign of life.
       this.handle = handle;
+      try {
+        await this.wait((sequence) => binding.serverQueueConnect(handle, this.completions.listener, sequence));
+      } catch (error) {
+        this.handle = undefined;
+        throw error;
+      }
       this.connected = true;
       active.add(this);
       this.opened();
@@ -140,7 +146,7 @@ export abstract class ServerQueueAdapter implements IEventQueueAdapter {
     const list = async (): Promise<DeadLetter[]> => {
       const letters = await ask<[string, string, string][]>('list', (...to) => binding.serverQueueDeadLetters(...to, channel));
       return letters.map(([id, error, text]) => {
-        const [options, content] = JSON.parse(text);
+        const [options, content] = parse(text);
         return { id, content, options, error };
       });
     };
@@ -247,6 +253,17 @@ function serialize(channel: string, content: unknown, { delay: _, ...options }: 
   } catch (cause) {
     throw unserializable(channel, cause);
   }
+}
+
+/** Options and content of a dead letter; of one that nobody can read its text. */
+function parse(text: string): [options: QueueMessageOptions, content?: unknown] {
+  try {
+    const parts = JSON.parse(text);
+    if (Array.isArray(parts) && typeof parts[0] === 'object' && parts[0] !== null) return [parts[0], parts[1]];
+  } catch {
+    // Whoever has written it knows what it is.
+  }
+  return [{}, text];
 }
 
 function unserializable(channel: string, cause?: unknown): MortiseError {

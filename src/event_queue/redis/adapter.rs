@@ -168,7 +168,8 @@ impl EventQueueAdapter for RedisQueue {
     async fn pause(&self, channel: &str, paused: bool) -> Result<()> {
         let keys = Keys::of(channel);
         let flag: &[u8] = if paused { b"1" } else { b"0" };
-        self.run(&scripts::PAUSE, &[&keys.later, &keys.hungry], &[flag]).await.map(|_| ())
+        let all = [&keys.later, &keys.hungry, &keys.stream];
+        self.run(&scripts::PAUSE, &all, &[flag]).await.map(|_| ())
     }
 
     async fn counts(&self, channel: &str) -> Result<Counts> {

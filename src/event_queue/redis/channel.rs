@@ -57,10 +57,11 @@ pub struct Channel {
     pub looks: bool,
     pub looked_at: u64,
     pub place: Place,
+    /// The node was told of messages while commands were under way: whether they have put it into the line before
+    /// or after that is not known.
+    pub told_in_flight: bool,
     /// When the node was told of messages, until it has looked or told the next.
     pub told_at: Option<u64>,
-    /// The same, while a look was under way.
-    pub told_early: bool,
     /// When to look at what is due.
     pub due_at: u64,
     /// When to try again after a failure.
@@ -107,8 +108,8 @@ impl Channel {
             looks: true,
             looked_at: 0,
             place: Place::Free,
+            told_in_flight: false,
             told_at: None,
-            told_early: false,
             due_at: NEVER,
             again_at: NEVER,
             recovers: false,
@@ -125,6 +126,11 @@ impl Channel {
     pub fn free(&self) -> u32 {
         let asked: u32 = self.flights.iter().map(|flight| flight.claims).sum();
         self.concurrency.saturating_sub(self.running).saturating_sub(asked)
+    }
+
+    /// All slots run; with what is asked for they may still come to be free.
+    pub fn is_full(&self) -> bool {
+        self.running >= self.concurrency
     }
 
     /// Whether commands may be sent now: one flight may follow another that is plain.

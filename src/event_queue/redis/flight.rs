@@ -77,11 +77,11 @@ impl RedisQueue {
             Ask::Join | Ask::Recover | Ask::Look(_) => false,
         };
         if let Ask::Look(_) = ask {
-            channel.told_early = false;
             channel.looks = false;
             channel.looked_at = now;
             channel.due_at = NEVER;
             channel.told_at = None;
+            channel.told_in_flight = false;
         }
         if claims > 0 {
             channel.renewed_at = now;
@@ -119,8 +119,8 @@ impl RedisQueue {
             return Ask::Recover;
         }
         let free = channel.free();
-        if !channel.wants || channel.stopped || free == 0 {
-            channel.wants = false;
+        channel.wants &= !channel.stopped && !channel.is_full();
+        if !channel.wants || free == 0 {
             return Ask::Nothing;
         }
         let count = free.min(MOST);
@@ -380,9 +380,7 @@ impl RedisQueue {
             }
             return;
         }
-        // Told already, by a push that has come before this reply.
-        channel.place =
-            if std::mem::take(&mut channel.told_early) { Place::Free } else { Place::Taken };
+        channel.place = if channel.told_in_flight { Place::Unknown } else { Place::Taken };
         if let Some(next) = next.filter(|_| !paused) {
             channel.due_at = channel.due_at.min(now + next + 1);
         }

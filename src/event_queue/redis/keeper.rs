@@ -254,7 +254,7 @@ impl RedisQueue {
         let waiting = field(group, "lag").and_then(integer);
         let stopped = state.stopped;
         let channel = &mut state.channels[number as usize];
-        if pending > i64::from(channel.running) {
+        if pending > 0 {
             channel.check_at = channel.check_at.min(now);
         }
         if let Some(due) = first.and_then(due_at) {
@@ -295,8 +295,12 @@ impl RedisQueue {
         for (number, keys, own) in due {
             let question = Command::new(["XINFO", "CONSUMERS", &keys.stream, GROUP]);
             let Ok(consumers) = self.redis().ask(question).await else { continue };
-            let others = array(consumers).into_iter().filter_map(|info| Other::read(&info));
-            let others = others.filter(|other| *other.name != *own && other.name != NOBODY);
+            let (ours, others): (Vec<_>, Vec<_>) = array(consumers)
+                .iter()
+                .filter_map(Other::read)
+                .filter(|other| other.name != NOBODY)
+                .partition(|other| *other.name == *own);
+            self.compare(number, ours.first().map_or(0, |ours| ours.pending));
             let mut next = NEVER;
             for other in others {
                 next = next.min(self.check(number, &keys, &other).await);
@@ -304,6 +308,19 @@ impl RedisQueue {
             let mut state = self.lock();
             let channel = &mut state.channels[number as usize];
             channel.check_at = channel.check_at.min(next);
+        }
+    }
+
+    /// A node that holds more than it knows of never runs the rest, and keeps it from others: a claim that came to the
+    /// server late, as from a connection that was given up.
+    fn compare(&self, number: u32, pending: u64) {
+        let mut state = self.lock();
+        let now = self.alarm.now();
+        let channel = &mut state.channels[number as usize];
+        let known = u64::from(channel.running) + channel.reports.len() as u64;
+        if channel.flights.is_empty() && pending > known {
+            channel.recovers = true;
+            self.pump(&mut state, number, now);
         }
     }
 

@@ -213,10 +213,14 @@ impl RedisQueue {
 
     /// What has ended, and whether more may be fetched.
     fn take_turn(&self, number: u32, finished: Vec<Finished>, fetch: bool) {
-        self.act(number, |state, commands, _| {
+        self.act(number, |state, commands, now| {
             for Finished { ticket, outcome } in finished {
-                if let Some(run) = state.end(ticket) {
-                    state.report(run, outcome);
+                let Some(run) = state.end(ticket) else { continue };
+                // Of a subscription before this one.
+                let other = (run.channel != number).then_some(run.channel);
+                state.report(run, outcome);
+                if let Some(other) = other {
+                    self.pump(state, other, now);
                 }
             }
             let stopped = state.stopped;
@@ -238,6 +242,7 @@ impl RedisQueue {
         let Some(number) = number.and_then(|number| number.parse().ok()) else { return };
         match (what, entry) {
             (Some("w"), _) => self.told(number),
+            (Some("p"), _) => self.paused(number),
             (Some("c"), Some(entry)) => self.cancelled(number, entry),
             _ => {}
         }
@@ -245,19 +250,29 @@ impl RedisQueue {
 
     /// There are messages.
     fn told(&self, number: u32) {
+        let is_cluster = self.redis().is_cluster();
         self.act(number, |state, commands, now| {
             let stopped = state.stopped;
             let channel = &mut state.channels[number as usize];
-            channel.place = Place::Free;
+            channel.told_in_flight = !channel.flights.is_empty();
+            // In a cluster each node tells of the same, and late ones may come after the place was taken again.
+            let is_sure = !channel.told_in_flight && !is_cluster;
+            channel.place = if is_sure { Place::Free } else { Place::Unknown };
             channel.looks = true;
-            channel.told_early = true;
-            if stopped || channel.stopped || channel.free() == 0 {
+            if stopped || channel.stopped || channel.is_full() {
                 commands.push(wake_next(channel));
             } else {
                 channel.told_at = Some(now);
                 channel.owner.ready();
             }
         });
+    }
+
+    /// The channel is paused: what is fetched next is fetched by looking, which heeds it.
+    fn paused(&self, number: u32) {
+        if let Some(channel) = self.state.lock().channels.get_mut(number as usize) {
+            channel.looks = true;
+        }
     }
 
     fn cancelled(&self, number: u32, entry: &str) {
@@ -282,7 +297,9 @@ impl RedisQueue {
             channel.looks = true;
             channel.again_at = NEVER;
             channel.told_at = None;
-            if !stopped && !channel.stopped && channel.free() > 0 {
+            // What was sent as the connection broke may not have been heard.
+            channel.renewed_at = 0;
+            if !stopped && !channel.stopped && !channel.is_full() {
                 channel.owner.ready();
             }
             self.pump(&mut state, number, now);
@@ -307,6 +324,12 @@ impl RedisQueue {
     fn begin(&self, state: &mut State, number: u32, entries: Vec<Entry>, now: u64) {
         let mut deliveries = Vec::with_capacity(entries.len());
         for Entry { id: entry, text, own_id, tries } in entries {
+            if state.closed {
+                // Nobody is there any more to process it.
+                let back = Report::Again { entry, tries, pause: 0 };
+                state.channels[number as usize].reports.push_back(back);
+                continue;
+            }
             let claimed = Claimed { entry, own_id, tries };
             let Some(options) = Options::of(&text) else {
                 let error = "the message cannot be read".to_owned();
@@ -371,18 +394,20 @@ impl State {
     }
 }
 
+/// In full, as `leave`: nobody would hear that the server does not know the script.
 fn wake_next(channel: &Channel) -> Command {
-    scripts::WAKE.command(channel.in_full, &[channel.keys.hungry.as_bytes()], &[])
+    scripts::WAKE.command(true, &[channel.keys.hungry.as_bytes()], &[])
 }
 
 fn leave(channel: &Channel) -> Command {
     let keys = [channel.keys.stream.as_bytes(), channel.keys.hungry.as_bytes()];
     let arguments = [channel.consumer.as_bytes(), channel.place_name.as_bytes()];
-    scripts::LEAVE.command(channel.in_full, &keys, &arguments)
+    scripts::LEAVE.command(true, &keys, &arguments)
 }
 
 impl Alarmed for RedisQueue {
     fn ring(&self, now: u64) -> Option<u64> {
+        let hears = self.hears.load(Relaxed);
         let mut state = self.state.lock();
         let mut commands = Vec::new();
         for due in state.running.ring(now) {
@@ -413,13 +438,17 @@ impl Alarmed for RedisQueue {
             if channel.due_at <= now {
                 channel.due_at = NEVER;
                 channel.looks = true;
-                if !stopped && !channel.stopped && channel.free() > 0 {
+                if !stopped && !channel.stopped && !channel.is_full() {
+                    // As if it were told: unless it looks, the next is to.
+                    channel.told_at = channel.told_at.or(hears.then_some(now));
                     channel.owner.ready();
+                } else if hears {
+                    commands.push(wake_next(channel));
                 }
             }
             if channel.again_at <= now {
                 channel.again_at = NEVER;
-                if !stopped && !channel.stopped && channel.free() > 0 {
+                if !stopped && !channel.stopped && !channel.is_full() {
                     channel.owner.ready();
                 }
             }

@@ -27,9 +27,10 @@ end
 
 -- The message is processed, or gone: its id may be queued again.
 local function finish(stream, ids, entry, id)
-  redis.call('XDEL', stream, entry)
+  local was_there = redis.call('XDEL', stream, entry) == 1
   redis.call('XACK', stream, GROUP, entry)
-  if id ~= '' then redis.call('HDEL', ids, id) end
+  -- Told twice it may be another's by now.
+  if was_there and id ~= '' then redis.call('HDEL', ids, id) end
 end
 
 local function fields_of(entry)
@@ -42,8 +43,9 @@ end
 local function bury(stream, dead, ids, entry, tries, error, most)
   local found = redis.call('XRANGE', stream, entry, entry)[1]
   local fields = found and fields_of(found) or {}
-  if fields.m then
-    redis.call('XADD', dead, 'MAXLEN', most, '*', 'm', fields.m, 'u', fields.u or entry, 'r', whole((tries - 1) % CRASH), 'e', error)
+  if found then
+    -- An entry that is none of ours is kept as it is.
+    redis.call('XADD', dead, 'MAXLEN', most, '*', 'm', fields.m or cjson.encode(found[2]), 'u', fields.u or entry, 'r', whole((tries - 1) % CRASH), 'e', error)
   end
   finish(stream, ids, entry, fields.u or '')
 end

@@ -2,7 +2,9 @@
 -- it is paused, milliseconds since the oldest that waits was published.
 local stream, later, dead = KEYS[1], KEYS[2], KEYS[3]
 local paused = redis.call('ZSCORE', later, 'p') and 1 or 0
-local delayed = redis.call('ZCARD', later) - paused
+-- What is due waits like the rest.
+local due = redis.call('ZCOUNT', later, 0, clock())
+local delayed = redis.call('ZCARD', later) - paused - due
 local length, pending, nobodys, last = redis.call('XLEN', stream), 0, 0, '0-0'
 local groups = length > 0 and redis.call('XINFO', 'GROUPS', stream) or {}
 for _, info in ipairs(groups) do
@@ -19,5 +21,5 @@ for _, info in ipairs(groups) do
 end
 local oldest, age = redis.call('XRANGE', stream, '(' .. last, '+', 'COUNT', 1)[1], 0
 if oldest then age = math.max(clock() - tonumber(string.match(oldest[1], '^%d+')), 0) end
-local waiting = oldest and math.max(length - pending, 1) or 0
+local waiting = due + (oldest and math.max(length - pending, 1) or 0)
 return { waiting, delayed, pending - nobodys, redis.call('XLEN', dead), paused, age }

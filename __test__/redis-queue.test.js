@@ -1,0 +1,414 @@
+'use strict';
+
+const { EventQueue, RedisEventQueueAdapter } = require('..');
+const { eventQueueFaults } = require('./event-queue-faults');
+const { eventQueueRules } = require('./event-queue-rules');
+const { redis } = require('./servers/brokers');
+const { Proxy } = require('./servers/proxy');
+const { RedisServer, startCluster, startSentinels } = require('./servers/redis');
+const { gate, recorder, rejection, until } = require('./support');
+
+/** Longer than any test: nothing that this hides is found by chance. */
+const LONG = 60_000;
+const STREAM = 'mortise:{main.c}:queue:stream';
+
+let server;
+beforeAll(async () => { server = await RedisServer.start(); });
+afterAll(() => server.stop());
+
+eventQueueRules('Redis', ({ name, logger, ...options }) => new EventQueue({ name, logger }, { adapter: 'redis', url: server.url, ...options }), { retriesStandBehind: false });
+eventQueueFaults('Redis', redis);
+
+describe('an event queue on Redis', () => {
+  let logger;
+  beforeEach(async () => {
+    logger = recorder();
+    await server.call('FLUSHALL');
+  });
+  const open = [];
+  afterEach(() => Promise.all(open.splice(0).map((closing) => closing.close())));
+
+  let nth = 0;
+  const make = async (options = {}, url = redis.url(server.port, ++nth)) => {
+    const queue = new EventQueue({ name: 'main', logger }, { adapter: 'redis', url, lease: LONG, closeTimeout: 200, ...options });
+    open.push(queue);
+    await queue.connect();
+    return queue;
+  };
+  const collect = (queue, event = {}, channel = 'c') => {
+    const got = [];
+    queue.subscribe(channel, { process: (message) => { got.push(message); }, ...event });
+    return got;
+  };
+  const proxied = async (port = server.port) => {
+    const proxy = await Proxy.to(port);
+    open.push(proxy);
+    return proxy;
+  };
+  const own = async (settings) => {
+    const started = await RedisServer.start(settings);
+    open.push({ close: () => started.stop() });
+    return started;
+  };
+  const numbers = (count) => Array.from({ length: count }, (_, n) => n);
+  const logged = (level, text) => logger.lines.filter((line) => line.level === level && line.message.includes(text));
+  const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+  /** How many commands the server has run, those inside scripts too, but for those that look after the connection. */
+  const commands = async (from = server) => {
+    const stats = await from.call('INFO', 'commandstats');
+    const others = /^(ping|info|client|hello|select|role|script|subscribe|unsubscribe|config|flushall)/;
+    return stats.split('\r\n').filter((line) => line.startsWith('cmdstat_') && !others.test(line.slice(8)))
+      .reduce((sum, line) => sum + Number(/calls=(\d+)/.exec(line)[1]), 0);
+  };
+
+  test('emptied while it works, it makes its group anew, says what was lost, and goes on', async () => {
+    const queue = await make({ lease: 1000 });
+    const held = gate();
+    const got = [];
+    queue.subscribe('c', { concurrency: 2, process: (message) => { got.push(message); return message === 'held' ? held.promise : undefined; } });
+    await queue.publish('c', 'held');
+    await until(() => got.length === 1);
+    await server.call('FLUSHALL');
+    await queue.publish('c', 'after');
+    await until(() => got.includes('after'));
+    expect(logged('warn', 'main.c')).toEqual([expect.objectContaining({ message: expect.stringMatching(/has lost .*1 messages/) })]);
+    held.resolve();
+    await queue.publish('c', 'later');
+    await until(() => got.includes('later'));
+    expect(await queue.counts('c')).toMatchObject({ waiting: 0, running: 0, dead: 0 });
+    // Also when nothing is published: what others publish then has its group.
+    await server.call('FLUSHALL');
+    await until(() => server.call('EXISTS', STREAM));
+  });
+
+  test('who holds what the server has lost still looks after others that die', async () => {
+    const [first, second] = [await make({ lease: 500 }), await make({ lease: 500 })];
+    const held = gate();
+    const got = [];
+    first.subscribe('c', { concurrency: 2, process: (message) => { got.push(message); return message === 'held' ? held.promise : undefined; } });
+    await first.publish('c', 'held');
+    await until(() => got.length === 1);
+    await server.call('FLUSHALL');
+    await until(() => server.call('EXISTS', STREAM));
+    // One that died as soon as it had fetched.
+    await second.close();
+    await first.pause('c');
+    await first.publish('c', 'theirs');
+    await server.call('XREADGROUP', 'GROUP', 'mortise', 'gone/0:500', 'COUNT', '1', 'STREAMS', STREAM, '>');
+    await first.resume('c');
+    await until(() => got.includes('theirs'));
+    held.resolve();
+  });
+
+  test.each([[false], [true]])('a sentinel failover: what is published and processed before, during and after it (crash: %p)', async (crash) => {
+    const group = await startSentinels();
+    open.push(group, { close: () => group.stop() });
+    group.close = () => undefined;
+    const url = { url: group.url, commandTimeout: 3000, connectTimeout: 5000, reconnectGrace: 500, heartbeat: 200, heartbeatTimeout: 500 };
+    const [from, to] = [await make({ lease: 1000 }, url), await make({ lease: 1000 }, { ...url, heartbeat: 201 })];
+    from.subscribe('c', { idle: () => false, process: () => undefined });
+    const got = collect(to, { concurrency: 5 });
+    let over = false;
+    const accepted = [];
+    const publishing = (async () => {
+      for (let n = 0; !over; n++) {
+        await from.publish('c', n).then(() => accepted.push(n), () => pause(20));
+        await pause(2);
+      }
+    })();
+    const grown = async (by) => {
+      const [before, processed] = [accepted.length, got.length];
+      await until(() => accepted.length >= before + by && got.length >= processed + by, 25_000);
+    };
+    await grown(50);
+    // Acknowledged by the replica too, so that none is lost with the master.
+    await until(async () => (await group.master.call('INFO', 'replication')).includes('lag=0'));
+    const before = [...accepted];
+    await until(async () => Number(await group.master.call('WAIT', '1', '1000')) === 1);
+    if (crash) await group.master.kill();
+    else await group.sentinels[0].call('SENTINEL', 'FAILOVER', 'main');
+    await until(() => group.replica.call('ROLE').then(([role]) => role === 'master', () => false), 25_000);
+    await grown(50);
+    const after = accepted.at(-1);
+    await grown(50);
+    over = true;
+    await publishing;
+    await until(() => [...before, ...accepted.filter((n) => n > after)].every((n) => got.includes(n)), 25_000);
+  });
+
+  test('a cluster: channels on different masters, each with its own messages; a place in the line is taken once', async () => {
+    const cluster = await startCluster();
+    open.push({ close: () => cluster.stop() });
+    const [from, to] = [await make({}, { url: cluster.url }), await make({}, { url: cluster.url, heartbeat: 300 })];
+    const channels = numbers(12).map((n) => `channel ${n}`);
+    channels.forEach((channel) => from.subscribe(channel, { idle: () => false, process: () => undefined }));
+    const got = channels.map((channel) => collect(to, { concurrency: 2 }, channel));
+    for (const n of numbers(30)) {
+      for (const channel of channels) await from.publish(channel, n, n % 10 === 9 ? { delay: 20, id: `${n}` } : {});
+    }
+    await until(() => got.every((messages) => messages.length === 30));
+    expect(got.map((messages) => [...messages].sort((a, b) => a - b))).toEqual(channels.map(() => numbers(30)));
+    const line = (node, channel) => node.call('LLEN', `mortise:{main.${channel}}:queue:hungry`).catch(() => 0);
+    const places = await Promise.all(channels.map(async (channel) => Math.max(...await Promise.all(cluster.nodes.map((node) => line(node, channel))))));
+    expect(Math.max(...places)).toBeLessThanOrEqual(1);
+    expect((await Promise.all(cluster.nodes.map((node) => node.call('DBSIZE')))).every((keys) => keys > 0)).toBe(true);
+    await Promise.all(channels.map((channel) => from.pause(channel)));
+    for (const channel of channels) expect(await from.counts(channel)).toMatchObject({ waiting: 0, running: 0, dead: 0, paused: true });
+  });
+
+  test('eight idle nodes with ten channels send at most 50 commands a second', async () => {
+    const nodes = await Promise.all(numbers(8).map(() => make({ lease: 5000 }, server.url)));
+    for (const node of nodes) numbers(10).forEach((n) => collect(node, {}, `c${n}`));
+    await until(async () => (await Promise.all(numbers(10).map((n) => server.call('LLEN', `mortise:{main.c${n}}:queue:hungry`)))).every((length) => length === 8));
+    const before = await commands();
+    await pause(10_000);
+    expect((await commands() - before) / 10).toBeLessThan(50);
+  }, 30_000);
+
+  test('a backlog takes at most 6 commands a job, and a waiting job of 100 bytes at most 250 bytes', async () => {
+    const queue = await make();
+    let idle = false;
+    let count = 0;
+    const empty = Number(/used_memory:(\d+)/.exec(await server.call('INFO', 'memory'))[1]);
+    const before = await commands();
+    queue.subscribe('c', { concurrency: 10, idle: () => idle, process: async () => { count++; } });
+    const content = 'x'.repeat(100);
+    for (let n = 0; n < 100; n++) await Promise.all(numbers(100).map(() => queue.publish('c', content)));
+    const full = Number(/used_memory:(\d+)/.exec(await server.call('INFO', 'memory'))[1]);
+    expect((full - empty) / 10_000).toBeLessThan(250);
+    idle = true;
+    await until(async () => count === 10_000 && (await queue.counts('c')).running === 0);
+    const taken = (await commands() - before) / 10_000;
+    expect(taken).toBeGreaterThan(1);
+    expect(taken).toBeLessThan(6);
+  });
+
+  test('a claim whose reply was lost: the messages run all the same, each once', async () => {
+    const proxy = await proxied();
+    const from = await make();
+    from.subscribe('c', { idle: () => false, process: () => undefined });
+    const queue = await make({}, redis.url(proxy.port, ++nth));
+    let idle = false;
+    const got = [];
+    queue.subscribe('c', { concurrency: 5, interval: 5, idle: () => idle, process: (n, { retried }) => { got.push([n, retried]); } });
+    for (const n of numbers(5)) await from.publish('c', n);
+    proxy.mode = 'half';
+    idle = true;
+    await until(async () => (await from.counts('c')).running > 0);
+    expect(got).toEqual([]);
+    proxy.mode = 'pass';
+    proxy.cut();
+    await until(() => got.length === 5);
+    expect(got.sort(([a], [b]) => a - b)).toEqual(numbers(5).map((n) => [n, 0]));
+    await until(async () => (await from.counts('c')).running === 0);
+    expect(got).toHaveLength(5);
+  });
+
+  test('acknowledgements whose reply was lost are told again, and do no harm to a message that has the id since', async () => {
+    const proxy = await proxied();
+    const from = await make();
+    from.subscribe('c', { idle: () => false, process: () => undefined });
+    const queue = await make({}, redis.url(proxy.port, ++nth));
+    const held = gate();
+    const got = [];
+    let idle = true;
+    queue.subscribe('c', { concurrency: 3, idle: () => idle, process: (n) => { got.push(n); return held.promise; } });
+    await from.publish('c', 0, { id: 'mine' });
+    await from.publish('c', 1);
+    await until(() => got.length === 2);
+    proxy.mode = 'half';
+    idle = false;
+    held.resolve();
+    await until(async () => (await from.counts('c')).running === 0);
+    await from.publish('c', 2, { id: 'mine' });
+    proxy.mode = 'pass';
+    proxy.cut();
+    await until(() => queue.health().state === 'ready');
+    // It comes after what is told again.
+    await until(async () => (await queue.counts('c')).waiting === 1);
+    await from.publish('c', 3, { id: 'mine' });
+    idle = true;
+    await until(() => got.length === 3);
+    await until(async () => (await from.counts('c')).running === 0);
+    expect(got).toEqual([0, 1, 2]);
+  });
+
+  test('a claim that comes to the server when it is given up already is found again', async () => {
+    const queue = await make({ lease: 500 });
+    const got = collect(queue);
+    await until(() => server.call('EXISTS', STREAM));
+    await queue.publish('c', 1);
+    await until(() => got.length === 1);
+    await queue.pause('c');
+    await queue.publish('c', 2);
+    const [[, name]] = await server.call('XINFO', 'CONSUMERS', STREAM, 'mortise');
+    await server.call('XREADGROUP', 'GROUP', 'mortise', name, 'COUNT', '1', 'STREAMS', STREAM, '>');
+    await queue.resume('c');
+    await until(() => got.length === 2);
+    expect(got).toEqual([1, 2]);
+  });
+
+  test('a message that is told of while the node looks is not overlooked', async () => {
+    const [from, to] = [await make(), await make()];
+    from.subscribe('c', { idle: () => false, process: () => undefined });
+    const got = collect(to, { concurrency: 3 });
+    // Each is due while the next is published: the node is told of one as it looks for the other.
+    for (const n of numbers(200)) {
+      await Promise.all([from.publish('c', n, { delay: 1 + (n % 3) }), from.publish('c', -n), pause(n % 4)]);
+      await from.publish('c', n + 1000);
+      await until(() => got.length === 3 * (n + 1), 5000);
+    }
+    expect(to.health().silent).toBe(0);
+  });
+
+  test.each([
+    ['a wrong password', { password: 'wrong' }, /WRONGPASS|invalid username-password|without any password/],
+    ['an unknown user', { username: 'nobody', password: 'x' }, /WRONGPASS/],
+    ['a database that there is not', { database: 1000 }, /out of range|invalid DB index/i],
+  ])('%s is told when it connects', async (_, options, text) => {
+    const queue = new EventQueue({ name: 'main', logger }, { adapter: 'redis', url: { ...redis.url(server.port, ++nth), ...options } });
+    const error = await rejection(queue.connect());
+    expect([error.code, error.message]).toEqual(['E_UNAVAILABLE', expect.stringMatching(text)]);
+    expect(error.message).not.toContain('wrong\'');
+  });
+
+  test('a server that is full is told of, and what it refuses is rejected; when there is room again all goes on', async () => {
+    const full = await own(['maxmemory 8mb', 'maxmemory-policy noeviction']);
+    const queue = await make({}, redis.url(full.port));
+    const held = gate();
+    const got = [];
+    queue.subscribe('c', { concurrency: 2, process: (n) => { got.push(n); return n === 0 ? held.promise : undefined; } });
+    await queue.publish('c', 0, { maxRetries: 1, backoff: { type: 'fixed', delay: 0 } });
+    await until(() => got.length === 1);
+    await full.call('CONFIG', 'SET', 'maxmemory', '1000000');
+    const error = await rejection(queue.publish('c', 1));
+    expect([error.code, error.message]).toEqual(['E_REDIS', expect.stringContaining('OOM')]);
+    // Its failure is told to a server that has no room for it.
+    held.reject(new Error('mine'));
+    await pause(1000);
+    await full.call('CONFIG', 'SET', 'maxmemory', '0');
+    await until(() => got.length === 2);
+    await queue.publish('c', 2);
+    await until(() => got.includes(2));
+    expect(got).toEqual([0, 0, 2]);
+    expect(logged('warn', 'OOM').length).toBeLessThanOrEqual(1);
+  });
+
+  test('a command that is not permitted is told of once, and work goes on when it is', async () => {
+    const strict = await own(['user worker on >secret ~* &* +@all']);
+    const queue = await make({}, { ...redis.url(strict.port), username: 'worker', password: 'secret' });
+    const got = collect(queue);
+    await queue.publish('c', 1);
+    await until(() => got.length === 1);
+    await strict.call('ACL', 'SETUSER', 'worker', '-xreadgroup', '-xack');
+    await queue.publish('c', 2);
+    await until(() => logged('warn', 'xreadgroup').length + logged('warn', 'permission').length > 0);
+    await pause(1000);
+    await strict.call('ACL', 'SETUSER', 'worker', '+@all');
+    await until(() => got.length === 2);
+    expect(got).toEqual([1, 2]);
+    expect(logged('warn', 'permission').length + logged('warn', 'xreadgroup').filter(({ message }) => !message.includes('permission')).length).toBe(1);
+    await until(async () => (await queue.counts('c')).running === 0);
+  });
+
+  test('scripts that the server has forgotten are given to it again', async () => {
+    const [first, second] = [await make(), await make()];
+    const gots = [collect(first, { interval: 5, idle: () => gots[0].length < 5 }), collect(second)];
+    for (const n of numbers(40)) {
+      await server.call('SCRIPT', 'FLUSH');
+      await first.publish('c', n, n % 2 ? { id: `${n}` } : {});
+      await until(() => gots.flat().length === n + 1, 5000);
+    }
+    await server.call('SCRIPT', 'FLUSH');
+    await first.pause('c');
+    await server.call('SCRIPT', 'FLUSH');
+    expect(await first.counts('c')).toMatchObject({ waiting: 0, running: 0, paused: true });
+    await until(async () => (await first.counts('c')).running === 0);
+    expect(gots.flat().sort((a, b) => a - b)).toEqual(numbers(40));
+  });
+
+  test('entries that are none of ours are dead letters with a line in the log, and can be read and dropped', async () => {
+    const queue = await make();
+    const got = collect(queue, { concurrency: 4 });
+    await until(() => server.call('EXISTS', STREAM));
+    await server.call('XADD', STREAM, '*', 'foo', 'bar');
+    await server.call('XADD', STREAM, '*', 'm', '{"not": "an array"}');
+    await server.call('XADD', STREAM, '*', 'm', '[{"timeout":"soon"}]');
+    await server.call('XADD', STREAM, '*', 'm', 'no json', 'u', 'mine');
+    await queue.publish('c', 1);
+    await until(() => got.length === 1);
+    const letters = queue.deadLetters('c');
+    await until(async () => await letters.count() === 4);
+    expect((await letters.list()).map(({ content, error }) => [content, error])).toEqual([
+      [expect.stringMatching(/foo.*bar/), expect.stringContaining('cannot be read')],
+      ['{"not": "an array"}', expect.stringContaining('cannot be read')],
+      [undefined, expect.stringContaining('cannot be read')],
+      ['no json', expect.stringContaining('cannot be read')],
+    ]);
+    expect(logged('error', 'cannot be read')).toHaveLength(4);
+    expect(await queue.counts('c')).toMatchObject({ waiting: 0, running: 0, dead: 4 });
+    expect(await letters.drop()).toBe(4);
+  });
+
+  test('on RESP2, where a node is not told, it looks; others that are told do not wait for it', async () => {
+    const [old, other] = [await make({}, { ...redis.url(server.port, ++nth), protocol: 2 }), await make()];
+    const got = collect(old);
+    for (const n of numbers(5)) {
+      await other.publish('c', n).catch(({ code }) => code);
+      await old.publish('c', n);
+      await until(() => got.length === n + 1, 5000);
+    }
+    await old.publish('c', 'late', { delay: 300 });
+    await until(() => got.includes('late'), 5000);
+    const theirs = collect(other, { concurrency: 5 });
+    for (const n of numbers(20)) await other.publish('c', n);
+    await until(() => got.length + theirs.length === 26, 5000);
+    await old.pause('c');
+    await other.publish('c', 'paused');
+    await old.resume('c');
+    await until(() => got.length + theirs.length === 27, 5000);
+  });
+
+  test('unsubscribed and subscribed again, what runs from before is acknowledged and what waits is processed', async () => {
+    const queue = await make();
+    const held = gate();
+    const begun = [];
+    queue.subscribe('c', { process: (n) => { begun.push(n); return held.promise; } });
+    await queue.publish('c', 1);
+    await queue.publish('c', 2);
+    await until(() => begun.length === 1);
+    queue.unsubscribe('c');
+    const got = collect(queue);
+    await until(() => got.length === 1);
+    held.resolve();
+    await until(async () => (await queue.counts('c')).running === 0, 5000);
+    expect([begun, got]).toEqual([[1], [2]]);
+  });
+
+  test('closed queues leave nothing on the server but what waits', async () => {
+    for (const n of numbers(5)) {
+      const queue = await make();
+      const got = collect(queue);
+      await queue.publish('c', n);
+      await until(() => got.length === 1);
+      await queue.close();
+    }
+    expect(await server.call('LLEN', 'mortise:{main.c}:queue:hungry')).toBe(0);
+    expect(await server.call('XINFO', 'CONSUMERS', STREAM, 'mortise')).toEqual([]);
+    expect(await server.call('XLEN', STREAM)).toBe(0);
+    expect(await server.call('PUBSUB', 'CHANNELS', 'mortise:queue:*')).toEqual([]);
+  });
+
+  test('the adapter is one that NocoBase can use: connect, subscribe, publish, close', async () => {
+    const adapter = new RedisEventQueueAdapter({ url: server.url, logger });
+    const got = [];
+    adapter.subscribe('x.c', { process: (message, { id, retried, queueOptions, signal }) => { got.push([message, typeof id, retried, queueOptions, signal.aborted]); } });
+    expect(adapter.isConnected()).toBe(false);
+    await adapter.connect();
+    await adapter.publish('x.c', { a: 1 }, { timeout: 1000, maxRetries: 0, timestamp: 1 });
+    await until(() => got.length === 1);
+    expect(got).toEqual([[{ a: 1 }, 'string', 0, { timeout: 1000, maxRetries: 0, timestamp: 1 }, false]]);
+    await adapter.close();
+    expect(adapter.isConnected()).toBe(false);
+  });
+});

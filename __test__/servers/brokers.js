@@ -1,0 +1,20 @@
+'use strict';
+// The brokers that event queues are tested on: how one is started, and how a queue reaches it.
+//
+// A broker keeps what it has acknowledged when it is killed; `start` gives a server with `port`, `kill`, `up`, `pause`,
+// `resume` and `stop`. `url` gives the option `url` of a queue that reaches it, or a proxy before it, on that port: quick to
+// give up, so that a test need not wait. Those that differ in `nth` share no connection, as different processes.
+
+const { RedisServer } = require('./redis');
+
+const QUICK = { commandTimeout: 2000, connectTimeout: 2000, reconnectGrace: 200, heartbeatTimeout: 500 };
+
+const redis = {
+  adapter: 'redis',
+  start: () => RedisServer.start(['appendonly yes', 'appendfsync always']),
+  url: (port, nth = 0) => ({ port, ...QUICK, heartbeat: 200 + nth }),
+  /** What a refused connection and a server that does not answer are told by. */
+  away: ['E_UNAVAILABLE', 'E_TIMEOUT'],
+};
+
+module.exports = { redis };
