@@ -3,14 +3,15 @@
 //   npm run demo [-- --nodes N]                N apps in worker threads, 2 unless said otherwise
 //   npm run demo -- --nodes N --redis [URL]    N processes that share a Redis server; without a URL one
 //                                              that the demo starts, and stops at its end
+//   npm run demo -- [--redis] --rabbitmq [URL] the tasks are queued on RabbitMQ
 //
-// This process is the coordinator. It gives each node its share over pub/sub, with Redis too: the event
-// queue is in memory as yet, and such a one belongs to one app; on a server all nodes would fetch from one.
-// Each node queues a task a package, classifies the licence texts through its cache (on Redis: through
-// that of all nodes), and adds to one report under a lock that all of them share. The policy lives in
-// SQLite, is changed in a transaction, and reaches the nodes by sync message. A slow task is cancelled
-// over pub/sub. In the end the report is compared with a plain walk of the tree; on Redis it is also told
-// which worker ids the nodes had, and who held the lock.
+// This process is the coordinator. It queues a task a package and fetches none itself; all nodes fetch from
+// the one queue. Without a server each node has a queue of its own, and is given its share over pub/sub.
+// Each node classifies the licence texts through its cache (on Redis: through that of all nodes), and adds to
+// one report under a lock that all of them share. The policy lives in SQLite, is changed in a transaction, and
+// reaches the nodes by sync message. A slow task is cancelled while it runs on some node. In the end the
+// report is compared with a plain walk of the tree; on Redis it is also told which worker ids the nodes had,
+// and who held the lock.
 
 import { randomUUID } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -19,6 +20,7 @@ import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { readArguments } from './arguments.mjs';
+import { Broker } from './broker.mjs';
 import { News } from './news.mjs';
 import { Nodes } from './nodes.mjs';
 import { changePolicy, openPolicy } from './policy.mjs';
@@ -28,7 +30,7 @@ import { Server } from './server.mjs';
 const require = createRequire(import.meta.url);
 const { createApp, Plugin } = require('../..');
 const { classify, findPackages, readLicence } = require('./packages.cjs');
-const { appOptions } = require('./settings.cjs');
+const { appOptions, sharesQueue } = require('./settings.cjs');
 
 const DEADLINE = 120_000;
 
@@ -38,15 +40,35 @@ const report = join(folder, 'report.json');
 /** On a server that others use too, keys and channels of this run alone. */
 const name = `audit-${randomUUID()}`;
 let server;
+let broker;
 let running;
 
-async function cancelSlowTask(app, news) {
-  await app.pubSubManager.publish('slow', { node: 0, id: 'slow-1' });
+/** Queues what all nodes fetch; the coordinator's own `idle` says no, so it publishes only. */
+function publishOnly(queue) {
+  for (const channel of ['packages', 'slow']) queue.subscribe(channel, { idle: () => false, process: () => undefined });
+}
+
+async function cancelSlowTask(app, news, shared) {
+  const id = 'slow-1';
+  if (shared) await app.eventQueue.publish('slow', id, { id, timeout: 60_000 });
+  else await app.pubSubManager.publish('slow', { node: 0, id });
   await news.when('slow', 1);
-  await app.pubSubManager.publish('cancel', { id: 'slow-1' });
+  if (shared) await app.eventQueue.cancel('slow', id);
+  else await app.pubSubManager.publish('cancel', { id });
   const [{ cancelled, node }] = await news.when('cancelled', 1);
-  say(`  a task of a minute on node ${node} was ${cancelled ? 'cancelled over pub/sub' : 'NOT cancelled'}`);
+  say(`  a task of a minute on node ${node} was ${cancelled ? `cancelled over ${shared ? 'the queue' : 'pub/sub'}` : 'NOT cancelled'}`);
   return cancelled;
+}
+
+/** Gives the packages to the nodes. */
+async function distribute(app, folders, nodes, shared) {
+  if (shared) {
+    await Promise.all(folders.map((folder) => app.eventQueue.publish('packages', folder, { maxRetries: 1 })));
+    return;
+  }
+  for (let node = 0; node < nodes; node++) {
+    await app.pubSubManager.publish('share', { node, folders: folders.filter((_, index) => index % nodes === node) });
+  }
 }
 
 /** The report beside what a plain walk finds; whether they are equal. */
@@ -93,13 +115,15 @@ function describeTime(news, packages, seconds) {
 }
 
 async function main(failed) {
-  const { nodes, redis } = readArguments(process.argv.slice(2));
+  const { nodes, redis, rabbitmq } = readArguments(process.argv.slice(2));
   if (redis !== undefined) {
     server = redis === '' ? await Server.own(folder) : Server.at(redis);
     await server.watch(failed);
   }
+  if (rabbitmq !== undefined) broker = rabbitmq === '' ? await Broker.own(say) : new Broker(rabbitmq);
   const settings = {
-    name, report, storage: folder, redis: server?.url, serverProcess: server?.process?.pid,
+    name, report, storage: folder, redis: server?.url, rabbitmq: broker?.url,
+    serverProcess: server?.process?.pid,
     // Nobody can have held a lock on the demo's own server before.
     gracePeriod: server?.process && 100,
   };
@@ -110,25 +134,25 @@ async function main(failed) {
 
   const app = createApp(appOptions(settings, join(folder, 'coordinator')));
   const plugin = app.plugin(Plugin, { name: 'audit' });
+  const shared = sharesQueue(settings);
+  if (shared) publishOnly(app.eventQueue);
   await app.start();
   await app.pubSubManager.subscribe('news', (message) => {
     news.add(message);
     if (message.kind === 'done') progress.show(news.of('done').length);
   });
 
-  say(`mortise: a licence audit of ${folders.length} packages by ${nodes} nodes in ${server ? `processes on ${server.name}` : 'worker threads'}`);
+  say(`mortise: a licence audit of ${folders.length} packages by ${nodes} nodes in ${server ? `processes on ${server.name}` : 'worker threads'}${broker ? `, queued on ${broker.name}` : ''}`);
   running = new Nodes(nodes, settings, failed);
   const ready = await news.when('ready', nodes);
   if (server) say(`  worker ids: ${ready.map(({ node, workerId }) => `node ${node} has ${workerId}`).sort().join(', ')}`);
 
   const policy = await openPolicy(join(folder, 'policy.db'));
   say(`  ${await changePolicy(plugin, policy, news, nodes)}`);
-  const cancelled = await cancelSlowTask(app, news);
+  const cancelled = await cancelSlowTask(app, news, shared);
 
   const begun = performance.now();
-  for (let node = 0; node < nodes; node++) {
-    await app.pubSubManager.publish('share', { node, folders: folders.filter((_, index) => index % nodes === node) });
-  }
+  await distribute(app, folders, nodes, shared);
   await news.when('done', folders.length);
   const seconds = (performance.now() - begun) / 1000;
   const equal = compare(folders, await policy.read());
@@ -162,4 +186,5 @@ try {
 }
 running?.kill();
 await server?.close(name);
+await broker?.close();
 process.exit();

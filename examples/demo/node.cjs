@@ -1,6 +1,6 @@
 'use strict';
-// One node of the demo: an app in a worker thread or in a process of its own, whose plugin audits the
-// packages that it is given.
+// One node of the demo: an app in a worker thread or in a process of its own, whose plugin audits packages:
+// those that it fetches from the queue of all nodes, or, with a queue of its own, those that it is given.
 
 const { basename, dirname } = require('node:path');
 const { setTimeout: sleep } = require('node:timers/promises');
@@ -8,13 +8,12 @@ const { readFileSync, writeFileSync } = require('node:fs');
 const { workerData } = require('node:worker_threads');
 const { createApp, Plugin } = require('../..');
 const { classify, keyOf, readLicence } = require('./packages.cjs');
-const { appOptions } = require('./settings.cjs');
+const { appOptions, sharesQueue } = require('./settings.cjs');
 
 const settings = workerData ?? JSON.parse(process.env.MORTISE_DEMO_NODE);
 
 class Audit extends Plugin {
   classified = 0;
-  running = new Map();
 
   async load() {
     const { pubSubManager, eventQueue, cacheManager } = this.app;
@@ -23,10 +22,11 @@ class Audit extends Plugin {
     this.licences = await cacheManager.createCache({ name: 'licences', prefix: 'licences', ...sharing });
     eventQueue.subscribe('packages', { concurrency: 4, process: (folder) => this.audit(folder) });
     eventQueue.subscribe('slow', { process: (id, { signal }) => this.slow(id, signal) });
-    await pubSubManager.subscribe('share', ({ node, folders }) => node === settings.node && this.take(folders));
-    await pubSubManager.subscribe('slow', ({ node, id }) => node === settings.node && eventQueue.publish('slow', id, { timeout: 60_000 }));
-    await pubSubManager.subscribe('cancel', ({ id }) => this.running.get(id)?.abort());
     await pubSubManager.subscribe('end', end);
+    if (sharesQueue(settings)) return;
+    await pubSubManager.subscribe('share', ({ node, folders }) => node === settings.node && this.take(folders));
+    await pubSubManager.subscribe('slow', ({ node, id }) => node === settings.node && eventQueue.publish('slow', id, { id, timeout: 60_000 }));
+    await pubSubManager.subscribe('cancel', ({ id }) => eventQueue.cancel('slow', id));
   }
 
   async take(folders) {
@@ -57,14 +57,11 @@ class Audit extends Plugin {
 
   /** A task that would take a minute, unless it is cancelled. */
   async slow(id, signal) {
-    const controller = new AbortController();
-    this.running.set(id, controller);
     // Slept from now on: the word that cancels may come before the news of the task is out.
-    const slept = sleep(60_000, undefined, { signal: AbortSignal.any([signal, controller.signal]) }).catch(() => undefined);
+    const slept = sleep(60_000, undefined, { signal }).catch(() => undefined);
     await this.tell('slow', { id });
     await slept;
-    this.running.delete(id);
-    await this.tell('cancelled', { id, cancelled: controller.signal.aborted });
+    await this.tell('cancelled', { id, cancelled: signal.reason?.name === 'AbortError' });
   }
 
   /** The policy has changed on another node. */
