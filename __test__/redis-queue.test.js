@@ -262,14 +262,13 @@ describe('an event queue on Redis', () => {
   });
 
   test.each([
-    ['a wrong password', { password: 'wrong' }, /WRONGPASS|invalid username-password|without any password/],
+    ['a wrong password', { username: 'worker', password: 'wrong' }, /WRONGPASS/],
     ['an unknown user', { username: 'nobody', password: 'x' }, /WRONGPASS/],
     ['a database that there is not', { database: 1000 }, /out of range|invalid DB index/i],
   ])('%s is told when it connects', async (_, options, text) => {
     const queue = new EventQueue({ name: 'main', logger }, { adapter: 'redis', url: { ...redis.url(server.port, ++nth), ...options } });
     const error = await rejection(queue.connect());
     expect([error.code, error.message]).toEqual(['E_UNAVAILABLE', expect.stringMatching(text)]);
-    expect(error.message).not.toContain('wrong\'');
   });
 
   test('a server that is full is told of, and what it refuses is rejected; when there is room again all goes on', async () => {
@@ -302,12 +301,13 @@ describe('an event queue on Redis', () => {
     await until(() => got.length === 1);
     await strict.call('ACL', 'SETUSER', 'worker', '-xreadgroup', '-xack');
     await queue.publish('c', 2);
-    await until(() => logged('warn', 'xreadgroup').length + logged('warn', 'permission').length > 0);
+    // What Redis says of it in scripts.
+    await until(() => logged('warn', 'can\'t run this command').length > 0);
     await pause(1000);
     await strict.call('ACL', 'SETUSER', 'worker', '+@all');
     await until(() => got.length === 2);
     expect(got).toEqual([1, 2]);
-    expect(logged('warn', 'permission').length + logged('warn', 'xreadgroup').filter(({ message }) => !message.includes('permission')).length).toBe(1);
+    expect(logged('warn', 'event queue channel')).toHaveLength(1);
     await until(async () => (await queue.counts('c')).running === 0);
   });
 

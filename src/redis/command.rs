@@ -82,6 +82,8 @@ fn key_position(name: &[u8]) -> usize {
         usize::MAX
     } else if is_one_of(name, &SCRIPTS) {
         3
+    } else if is_one_of(name, &["XGROUP", "XINFO"]) {
+        2
     } else {
         1
     }
@@ -110,6 +112,8 @@ mod tests {
         assert_eq!(slot_of(b"{}foo"), crc16::State::<crc16::XMODEM>::calculate(b"{}foo") % SLOTS);
         assert_eq!(Command::new(["get", "foo"]).slot(), Some(12182));
         assert_eq!(Command::new(["EVALSHA", "0", "1", "foo", "x"]).slot(), Some(12182));
+        let info = ["XINFO", "GROUPS", "foo"];
+        assert_eq!(Command::new(info).slot(), Some(12182));
         let read = ["XREAD", "COUNT", "1", "STREAMS", "foo", "0-0"];
         assert_eq!(Command::new(read).slot(), Some(12182));
         assert_eq!(Command::new(["ping"]).slot(), None);

@@ -155,6 +155,7 @@ impl EventQueueAdapter for RedisQueue {
         if self.lock().opened_at.is_some() && !commands.is_empty() {
             _ = self.redis().batch(commands).await;
         }
+        self.connection.leave(&self.this, &self.node);
         self.sooner.notify_one();
     }
 

@@ -71,7 +71,8 @@ impl QueueConnection {
     }
 
     /// The node is no more.
-    pub fn leave(&self, node: &str) {
+    pub fn leave(&self, queue: &Weak<RedisQueue>, node: &str) {
+        self.members.all.lock().retain(|member| !member.ptr_eq(queue));
         if self.members.hears.load(Relaxed) {
             let command = Command::new(["UNSUBSCRIBE", &news_channel(node)]);
             self.redis.submit(move || vec![command], Box::new(|_| {}));

@@ -178,7 +178,8 @@ impl RedisQueue {
             due.map(|channel| {
                 channel.renewed_at = now;
                 let (stream, consumer) = (channel.keys.stream.as_str(), &*channel.consumer);
-                let last = "18446744073709551615-18446744073709551615";
+                // One below what stands for what is new.
+                let last = "18446744073709551615-18446744073709551614";
                 Command::new([
                     "XREADGROUP",
                     "GROUP",

@@ -464,6 +464,6 @@ impl Alarmed for RedisQueue {
 impl Drop for RedisQueue {
     fn drop(&mut self) {
         self.redis().monitor().unlisten(self.monitor_id);
-        self.connection.leave(&self.node);
+        self.connection.leave(&self.this, &self.node);
     }
 }
