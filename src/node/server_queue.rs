@@ -7,7 +7,7 @@ use super::{
     mailbox::{Data, Event, Mailbox, Payload},
 };
 use crate::{
-    error::Result,
+    error::{Error, Result},
     event_queue::{
         adapter::{
             Consumer, Counts, DeadLetter, Delivery, Environment, EventQueueAdapter, Finished,
@@ -18,6 +18,7 @@ use crate::{
     },
     redis::Config,
 };
+use parking_lot::Mutex;
 use std::{future::Future, sync::Arc};
 
 /// What JavaScript can call, by name.
@@ -63,6 +64,9 @@ mod kind {
 }
 
 type Queue = Arc<dyn EventQueueAdapter>;
+
+/// A queue that ends when it is closed, before its handle is collected.
+type Slot = Arc<Mutex<Option<Queue>>>;
 
 /// Where the events of a channel, or of the queue, go.
 struct Ear {
@@ -150,8 +154,12 @@ fn join(deliveries: &[Delivery]) -> Vec<u8> {
     text
 }
 
-fn queue<'a>(call: &'a Call) -> Result<&'a Queue> {
-    call.handle::<Queue>(0)
+fn slot<'a>(call: &'a Call) -> Result<&'a Slot> {
+    call.handle::<Slot>(0)
+}
+
+fn queue(call: &Call) -> Result<Queue> {
+    slot(call)?.lock().clone().ok_or(Error::Closed("the event queue"))
 }
 
 /// `redisQueueOpen(options, settings, listener): Handle`; both as JSON. Events of the queue go to the listener.
@@ -160,7 +168,7 @@ fn open_redis(call: &Call) -> Reply {
     let settings = Settings::from_json(&call.text(1)?)?;
     let environment = Arc::new(ear(call, 2, 0.0)?);
     let queue: Queue = RedisQueue::open(config, settings, environment, RUNTIME.handle());
-    call.new_handle(queue)
+    call.new_handle::<Slot>(Arc::new(Mutex::new(Some(queue))))
 }
 
 fn ear(call: &Call, argument: usize, channel: f64) -> Result<Ear> {
@@ -190,14 +198,22 @@ where
 {
     let mailbox = Arc::clone(&call.context.mailbox);
     let answer = Answer { mailbox, listener: call.u32(1)?, sequence: call.f64(2)? };
-    let work = work(Arc::clone(queue(call)?));
+    let work = work(queue(call)?);
     RUNTIME.spawn(async move { answer.post(work.await) });
     call.undefined()
 }
 
-/// `serverQueueConnect(queue, listener, sequence)`
+/// `serverQueueConnect(queue, listener, sequence)`. A queue that cannot connect is closed.
 fn connect(call: &Call) -> Reply {
-    answer(call, |queue| async move { queue.connect().await.map(|()| Payload::None) })
+    let slot = Arc::clone(slot(call)?);
+    answer(call, |queue| async move {
+        let connected = queue.connect().await;
+        if connected.is_err() {
+            queue.close().await;
+            slot.lock().take();
+        }
+        connected.map(|()| Payload::None)
+    })
 }
 
 /// `serverQueuePublish(queue, listener, commands, text, numbers, filled, units)`: for each command its sequence
@@ -280,8 +296,10 @@ fn stop(call: &Call) -> Reply {
 
 /// `serverQueueClose(queue, listener, sequence)`
 fn close(call: &Call) -> Reply {
+    let slot = Arc::clone(slot(call)?);
     answer(call, |queue| async move {
         queue.close().await;
+        slot.lock().take();
         Ok(Payload::None)
     })
 }

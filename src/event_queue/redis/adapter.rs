@@ -156,6 +156,7 @@ impl EventQueueAdapter for RedisQueue {
             _ = self.redis().batch(commands).await;
         }
         self.connection.leave(&self.this, &self.node);
+        self.redis().monitor().unlisten(self.monitor_id);
         self.sooner.notify_one();
     }
 
