@@ -3126,7 +3126,7 @@ var ServerChannel = class {
   }
   unsubscribe() {
     this.event = void 0;
-    binding.serverQueueUnsubscribe(this.host.handle, this.subscription);
+    if (this.subscription >= 0) binding.serverQueueUnsubscribe(this.host.handle, this.subscription);
     this.rest();
   }
   /** There may be something to fetch. */
@@ -3190,8 +3190,9 @@ var ServerChannel = class {
     this.forget(job);
     this.wake();
   }
-  /** What still runs is others' from now on. */
+  /** What still runs is others' from now on, and Rust is told nothing more. */
   abandon() {
+    this.subscription = -1;
     for (const job of this.jobs) {
       if (!job) continue;
       job.abandoned = true;

@@ -66,7 +66,7 @@ export class ServerChannel {
 
   unsubscribe(): void {
     this.event = undefined;
-    binding.serverQueueUnsubscribe(this.host.handle, this.subscription);
+    if (this.subscription >= 0) binding.serverQueueUnsubscribe(this.host.handle, this.subscription);
     this.rest();
   }
 
@@ -139,8 +139,9 @@ export class ServerChannel {
     this.wake();
   }
 
-  /** What still runs is others' from now on. */
+  /** What still runs is others' from now on, and Rust is told nothing more. */
   abandon(): void {
+    this.subscription = -1;
     for (const job of this.jobs) {
       if (!job) continue;
       job.abandoned = true;
