@@ -1148,6 +1148,8 @@ export declare class EventQueue {
 	private readonly options;
 	private adapter;
 	private readonly events;
+	/** The full names of the channels that are subscribed. */
+	private readonly names;
 	/** The channels that the adapter has been told of since it was connected. */
 	private readonly subscribed;
 	/** What is being done, so that connecting and closing wait for each other. */

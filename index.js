@@ -3404,9 +3404,14 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
    * Resolves to the message's id when the server has stored it. Rejects with `E_CLOSED` when not connected, `E_NOT_SERIALIZABLE`,
    * and `E_UNAVAILABLE` or `E_TIMEOUT`, after which the message may be there all the same.
    */
-  async publish(channel, message, options = {}) {
-    this.opening(`publish on channel "${channel}"`);
-    const text2 = serialize3(channel, message, options);
+  publish(channel, message, options = {}) {
+    if (!this.connected) return Promise.reject(closed(`publish on channel "${channel}"`));
+    let text2;
+    try {
+      text2 = serialize3(channel, message, options);
+    } catch (error) {
+      return Promise.reject(error);
+    }
     const { delay = 0, id } = options;
     const promise = this.completions.promise(channel);
     this.outgoing.add([this.completions.last, delay, id === void 0 ? 0 : 1], channel, id ?? "", text2);
@@ -3452,7 +3457,7 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
     return { state, ...reason === null ? {} : { reason }, silent };
   }
   opening(what) {
-    if (!this.handle || !this.connected) throw new MortiseError("E_CLOSED", `event queue not connected, cannot ${what}`);
+    if (!this.handle || !this.connected) throw closed(what);
     return this.handle;
   }
   channel(name) {
@@ -3522,7 +3527,7 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
   }
 };
 var active2 = /* @__PURE__ */ new Set();
-function serialize3(channel, content, { delay: _, ...options }) {
+function serialize3(channel, content, options) {
   if (typeof content === "function" || typeof content === "symbol") throw unserializable(channel);
   try {
     return JSON.stringify(content === void 0 ? [options] : [options, content]);
@@ -3537,6 +3542,9 @@ function parse3(text2) {
   } catch {
   }
   return [{}, text2];
+}
+function closed(what) {
+  return new MortiseError("E_CLOSED", `event queue not connected, cannot ${what}`);
 }
 function unserializable(channel, cause) {
   return new MortiseError("E_NOT_SERIALIZABLE", `the message for event queue channel ${channel} cannot be written as JSON`, { cause });
@@ -3610,6 +3618,8 @@ var EventQueue = class {
   options;
   adapter;
   events = /* @__PURE__ */ new Map();
+  /** The full names of the channels that are subscribed. */
+  names = /* @__PURE__ */ new Map();
   /** The channels that the adapter has been told of since it was connected. */
   subscribed = /* @__PURE__ */ new Set();
   /** What is being done, so that connecting and closing wait for each other. */
@@ -3667,6 +3677,7 @@ var EventQueue = class {
       return;
     }
     this.events.set(channel, event);
+    this.names.set(channel, full);
     if (!this.isConnected()) return;
     this.subscribed.add(channel);
     const failed = (error) => this.app.logger?.error(`subscribing event queue channel "${full}" failed`, error);
@@ -3681,6 +3692,7 @@ var EventQueue = class {
     const event = this.events.get(channel);
     if (!event) return;
     this.events.delete(channel);
+    this.names.delete(channel);
     this.subscribed.delete(channel);
     const full = this.getFullChannel(channel, event.shared);
     const failed = (error) => this.app.logger?.error(`unsubscribing event queue channel "${full}" failed`, error);
@@ -3698,18 +3710,21 @@ var EventQueue = class {
    * `E_JOURNAL`; on a server `E_NOT_SERIALIZABLE`, `E_UNAVAILABLE` and `E_TIMEOUT`, where the message may have been
    * stored all the same if it was sent.
    */
-  async publish(channel, message, options = {}) {
-    const { adapter } = this;
-    if (!adapter) throw new MortiseError("E_NO_ADAPTER", "no adapter set, cannot publish");
-    checkChannel(channel);
-    if (!adapter.isConnected()) throw new MortiseError("E_CLOSED", "event queue not connected, cannot publish");
-    const event = this.events.get(channel);
-    if (!event) {
-      throw new MortiseError("E_NOT_SUBSCRIBED", `event queue not subscribed on channel "${channel}", cannot publish`);
+  publish(channel, message, options = {}) {
+    try {
+      const { adapter } = this;
+      if (!adapter) throw new MortiseError("E_NO_ADAPTER", "no adapter set, cannot publish");
+      const full = this.names.get(checkChannel(channel));
+      if (!adapter.isConnected()) throw new MortiseError("E_CLOSED", "event queue not connected, cannot publish");
+      if (full === void 0) {
+        throw new MortiseError("E_NOT_SUBSCRIBED", `event queue not subscribed on channel "${channel}", cannot publish`);
+      }
+      const { timeout = DEFAULT_TIMEOUT2, maxRetries = 0 } = options ?? {};
+      checkMessage(channel, timeout, maxRetries, options ?? {});
+      return Promise.resolve(adapter.publish(full, message, { ...options, timeout, maxRetries, timestamp: Date.now() }));
+    } catch (error) {
+      return Promise.reject(error);
     }
-    const { timeout = DEFAULT_TIMEOUT2, maxRetries = 0 } = options ?? {};
-    checkMessage(channel, timeout, maxRetries, options ?? {});
-    return await adapter.publish(this.getFullChannel(channel, event.shared), message, { ...options, timeout, maxRetries, timestamp: Date.now() });
   }
   /**
    * Takes a message out of a channel: one that waits is removed; of one that runs, on whatever node, the `signal`
@@ -3745,7 +3760,7 @@ var EventQueue = class {
     return this.supported("deadLetters", channel)(this.fullName(channel));
   }
   fullName(channel) {
-    return this.getFullChannel(channel, this.events.get(channel)?.shared);
+    return this.names.get(channel) ?? this.getFullChannel(channel);
   }
   supported(method, channel) {
     const { adapter } = this;
@@ -5023,12 +5038,12 @@ var SyncMessageManager = class {
   }
   async subscribePlugin(plugin) {
     if (!plugin.name || typeof plugin.handleSyncMessage !== "function") return;
-    const closed = () => Boolean(this.app.stopped || this.app.db?.closed?.());
+    const closed2 = () => Boolean(this.app.stopped || this.app.db?.closed?.());
     const callback = async (message) => {
-      if (!closed()) await plugin.handleSyncMessage?.(message);
+      if (!closed2()) await plugin.handleSyncMessage?.(message);
     };
     const onGap = async (gap) => {
-      if (!closed()) await plugin.handleSyncGap?.(gap);
+      if (!closed2()) await plugin.handleSyncGap?.(gap);
     };
     await this.subscribe(plugin.name, callback, { onGap });
   }

@@ -487,7 +487,7 @@ function eventQueueRules(name, makeQueue, capabilities = {}) {
       test('then it stands at the end of the channel', async () => {
         const queue = await open();
         const runs = holding(queue, 'c');
-        await queue.publish('c', 'late', { delay: 20 });
+        await queue.publish('c', 'late', { delay: 1000 });
         await queue.publish('c', 1);
         await queue.publish('c', 2);
         await until(async () => runs.length === 1 && (await queue.counts('c')).waiting === 2);

@@ -33,6 +33,8 @@ const DEFAULT_INTERVAL = 250;
 export class EventQueue {
   private adapter: IEventQueueAdapter | undefined;
   private readonly events = new Map<string, QueueEventOptions>();
+  /** The full names of the channels that are subscribed. */
+  private readonly names = new Map<string, string>();
   /** The channels that the adapter has been told of since it was connected. */
   private readonly subscribed = new Set<string>();
   /** What is being done, so that connecting and closing wait for each other. */
@@ -116,6 +118,7 @@ export class EventQueue {
       return;
     }
     this.events.set(channel, event);
+    this.names.set(channel, full);
     if (!this.isConnected()) return;
     this.subscribed.add(channel);
     const failed = (error: unknown): void => this.app.logger?.error(`subscribing event queue channel "${full}" failed`, error);
@@ -131,6 +134,7 @@ export class EventQueue {
     const event = this.events.get(channel);
     if (!event) return;
     this.events.delete(channel);
+    this.names.delete(channel);
     this.subscribed.delete(channel);
     const full = this.getFullChannel(channel, event.shared);
     const failed = (error: unknown): void => this.app.logger?.error(`unsubscribing event queue channel "${full}" failed`, error);
@@ -149,18 +153,22 @@ export class EventQueue {
    * `E_JOURNAL`; on a server `E_NOT_SERIALIZABLE`, `E_UNAVAILABLE` and `E_TIMEOUT`, where the message may have been
    * stored all the same if it was sent.
    */
-  async publish(channel: string, message: any, options: QueueMessageOptions = {}): Promise<string> {
-    const { adapter } = this;
-    if (!adapter) throw new MortiseError('E_NO_ADAPTER', 'no adapter set, cannot publish');
-    checkChannel(channel);
-    if (!adapter.isConnected()) throw new MortiseError('E_CLOSED', 'event queue not connected, cannot publish');
-    const event = this.events.get(channel);
-    if (!event) {
-      throw new MortiseError('E_NOT_SUBSCRIBED', `event queue not subscribed on channel "${channel}", cannot publish`);
+  publish(channel: string, message: any, options: QueueMessageOptions = {}): Promise<string> {
+    // No async function: an adapter's promise is passed on as it is, which is a tenth of what a publish on a server costs.
+    try {
+      const { adapter } = this;
+      if (!adapter) throw new MortiseError('E_NO_ADAPTER', 'no adapter set, cannot publish');
+      const full = this.names.get(checkChannel(channel));
+      if (!adapter.isConnected()) throw new MortiseError('E_CLOSED', 'event queue not connected, cannot publish');
+      if (full === undefined) {
+        throw new MortiseError('E_NOT_SUBSCRIBED', `event queue not subscribed on channel "${channel}", cannot publish`);
+      }
+      const { timeout = DEFAULT_TIMEOUT, maxRetries = 0 } = options ?? {};
+      checkMessage(channel, timeout, maxRetries, options ?? {});
+      return Promise.resolve(adapter.publish(full, message, { ...options, timeout, maxRetries, timestamp: Date.now() }) as string);
+    } catch (error) {
+      return Promise.reject(error);
     }
-    const { timeout = DEFAULT_TIMEOUT, maxRetries = 0 } = options ?? {};
-    checkMessage(channel, timeout, maxRetries, options ?? {});
-    return (await adapter.publish(this.getFullChannel(channel, event.shared), message, { ...options, timeout, maxRetries, timestamp: Date.now() })) as string;
   }
 
   /**
@@ -204,7 +212,7 @@ export class EventQueue {
   }
 
   private fullName(channel: string): string {
-    return this.getFullChannel(channel, this.events.get(channel)?.shared);
+    return this.names.get(channel) ?? this.getFullChannel(channel);
   }
 
   private supported<M extends 'cancel' | 'pause' | 'resume' | 'counts' | 'deadLetters'>(method: M, channel: string): NonNullable<IEventQueueAdapter[M]> {

@@ -108,9 +108,14 @@ export abstract class ServerQueueAdapter implements IEventQueueAdapter {
    * Resolves to the message's id when the server has stored it. Rejects with `E_CLOSED` when not connected, `E_NOT_SERIALIZABLE`,
    * and `E_UNAVAILABLE` or `E_TIMEOUT`, after which the message may be there all the same.
    */
-  async publish(channel: string, message: any, options: QueueMessageOptions = {}): Promise<string> {
-    this.opening(`publish on channel "${channel}"`);
-    const text = serialize(channel, message, options);
+  publish(channel: string, message: any, options: QueueMessageOptions = {}): Promise<string> {
+    if (!this.connected) return Promise.reject(closed(`publish on channel "${channel}"`));
+    let text: string;
+    try {
+      text = serialize(channel, message, options);
+    } catch (error) {
+      return Promise.reject(error);
+    }
     const { delay = 0, id } = options;
     const promise = this.completions.promise<string>(channel);
     this.outgoing.add([this.completions.last, delay, id === undefined ? 0 : 1], channel, id ?? '', text);
@@ -165,7 +170,7 @@ export abstract class ServerQueueAdapter implements IEventQueueAdapter {
   }
 
   private opening(what: string): Handle {
-    if (!this.handle || !this.connected) throw new MortiseError('E_CLOSED', `event queue not connected, cannot ${what}`);
+    if (!this.handle || !this.connected) throw closed(what);
     return this.handle;
   }
 
@@ -246,7 +251,7 @@ export abstract class ServerQueueAdapter implements IEventQueueAdapter {
 const active = new Set<ServerQueueAdapter>();
 
 /** The message as the server has it: `[options]`, or `[options, content]`. Throws `E_NOT_SERIALIZABLE`. */
-function serialize(channel: string, content: unknown, { delay: _, ...options }: QueueMessageOptions): string {
+function serialize(channel: string, content: unknown, options: QueueMessageOptions): string {
   if (typeof content === 'function' || typeof content === 'symbol') throw unserializable(channel);
   try {
     return JSON.stringify(content === undefined ? [options] : [options, content]);
@@ -264,6 +269,10 @@ function parse(text: string): [options: QueueMessageOptions, content?: unknown] 
     // Whoever has written it knows what it is.
   }
   return [{}, text];
+}
+
+function closed(what: string): MortiseError {
+  return new MortiseError('E_CLOSED', `event queue not connected, cannot ${what}`);
 }
 
 function unserializable(channel: string, cause?: unknown): MortiseError {
