@@ -3155,7 +3155,7 @@ var ServerChannel = class {
     const begun = performance.now();
     for (const [ticket, id, retried, message] of JSON.parse(text2)) {
       this.running++;
-      const job = new ServerJob(ticket, id, retried, message[0], message[1], begun);
+      const job = new ServerJob(ticket, id, retried, restore(message[0]), message[1], begun);
       this.jobs[ticket % SLOTS] = job;
       if (this.event && this.host.fetching) this.call(job, this.event);
       else this.finish(job, RETURNED, "");
@@ -3245,7 +3245,7 @@ var ServerChannel = class {
       return;
     }
     const { maxRetries = 0 } = job.queueOptions;
-    if (maxRetries === null || job.retried < maxRetries) logger?.warn(`${what} failed, and will be tried again`, error);
+    if (job.retried < maxRetries) logger?.warn(`${what} failed, and will be tried again`, error);
     else logger?.error(`${what} failed for good, and is a dead letter`, error);
     this.finish(job, FAILED, describe2(error));
   }
@@ -3305,6 +3305,11 @@ var ServerChannel = class {
 };
 function timeoutError() {
   return new DOMException("The operation was aborted due to timeout", "TimeoutError");
+}
+function restore(options) {
+  if (options.timeout === null) options.timeout = Infinity;
+  if (options.maxRetries === null) options.maxRetries = Infinity;
+  return options;
 }
 function describe2(error) {
   try {
@@ -3538,7 +3543,7 @@ function serialize3(channel, content, options) {
 function parse3(text2) {
   try {
     const parts = JSON.parse(text2);
-    if (Array.isArray(parts) && typeof parts[0] === "object" && parts[0] !== null) return [parts[0], parts[1]];
+    if (Array.isArray(parts) && typeof parts[0] === "object" && parts[0] !== null) return [restore(parts[0]), parts[1]];
   } catch {
   }
   return [{}, text2];

@@ -3,7 +3,7 @@ import { invalid, MortiseError } from '../errors';
 import { Batch, Completions, type Handle, listenWeakly } from '../native';
 import type { DeadLetter, DeadLetters, IEventQueueAdapter, QueueCounts, QueueEventOptions, QueueHealth, QueueMessageOptions } from './adapter';
 import { binding } from './binding';
-import { ServerChannel, type ServerChannelHost } from './server-channel';
+import { restore, ServerChannel, type ServerChannelHost } from './server-channel';
 
 const CLOSE_TIMEOUT = 10_000;
 /** What an event of a channel is; see `src/node/server_queue.rs`. */
@@ -264,7 +264,7 @@ function serialize(channel: string, content: unknown, options: QueueMessageOptio
 function parse(text: string): [options: QueueMessageOptions, content?: unknown] {
   try {
     const parts = JSON.parse(text);
-    if (Array.isArray(parts) && typeof parts[0] === 'object' && parts[0] !== null) return [parts[0], parts[1]];
+    if (Array.isArray(parts) && typeof parts[0] === 'object' && parts[0] !== null) return [restore(parts[0]), parts[1]];
   } catch {
     // Whoever has written it knows what it is.
   }

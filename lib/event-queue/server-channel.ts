@@ -1,6 +1,6 @@
 import type { Logger } from '../app/logger';
 import { hold, release } from '../native';
-import type { QueueEventOptions } from './adapter';
+import type { QueueEventOptions, QueueMessageOptions } from './adapter';
 import { binding } from './binding';
 import { ServerJob } from './server-job';
 
@@ -99,7 +99,7 @@ export class ServerChannel {
     const begun = performance.now();
     for (const [ticket, id, retried, message] of JSON.parse(text) as Arrived[]) {
       this.running++;
-      const job = new ServerJob(ticket, id, retried, message[0], message[1], begun);
+      const job = new ServerJob(ticket, id, retried, restore(message[0]), message[1], begun);
       this.jobs[ticket % SLOTS] = job;
       if (this.event && this.host.fetching) this.call(job, this.event);
       else this.finish(job, RETURNED, '');
@@ -199,8 +199,7 @@ export class ServerChannel {
       return;
     }
     const { maxRetries = 0 } = job.queueOptions;
-    // `Infinity` is null in JSON.
-    if (maxRetries === null || job.retried < maxRetries) logger?.warn(`${what} failed, and will be tried again`, error);
+    if (job.retried < maxRetries) logger?.warn(`${what} failed, and will be tried again`, error);
     else logger?.error(`${what} failed for good, and is a dead letter`, error);
     this.finish(job, FAILED, describe(error));
   }
@@ -268,6 +267,13 @@ export class ServerChannel {
 
 function timeoutError(): DOMException {
   return new DOMException('The operation was aborted due to timeout', 'TimeoutError');
+}
+
+/** What JSON has no number for. */
+export function restore(options: QueueMessageOptions): QueueMessageOptions {
+  if (options.timeout === null) options.timeout = Infinity;
+  if (options.maxRetries === null) options.maxRetries = Infinity;
+  return options;
 }
 
 /** What a dead letter tells of the error. */
