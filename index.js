@@ -3367,6 +3367,7 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
         await this.wait((sequence) => binding.serverQueueConnect(handle, this.completions.listener, sequence));
       } catch (error) {
         this.handle = void 0;
+        await this.wait((sequence) => binding.serverQueueClose(handle, this.completions.listener, sequence));
         throw error;
       }
       this.connected = true;
@@ -3399,6 +3400,7 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
     });
   }
   subscribe(channel, event) {
+    this.unsubscribe(channel);
     this.events.set(channel, event);
     if (this.connected) this.channel(channel).subscribe(event);
   }

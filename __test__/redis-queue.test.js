@@ -1,8 +1,6 @@
 'use strict';
 
 const { EventQueue, RedisEventQueueAdapter } = require('..');
-const { eventQueueFaults } = require('./event-queue-faults');
-const { eventQueueRules } = require('./event-queue-rules');
 const { redis } = require('./servers/brokers');
 const { Proxy } = require('./servers/proxy');
 const { RedisServer, startCluster, startSentinels } = require('./servers/redis');
@@ -15,9 +13,6 @@ const STREAM = 'mortise:{main.c}:queue:stream';
 let server;
 beforeAll(async () => { server = await RedisServer.start(); });
 afterAll(() => server.stop());
-
-eventQueueRules('Redis', ({ name, logger, ...options }) => new EventQueue({ name, logger }, { adapter: 'redis', url: server.url, ...options }), { retriesStandBehind: false });
-eventQueueFaults('Redis', redis);
 
 describe('an event queue on Redis', () => {
   let logger;
@@ -367,6 +362,58 @@ describe('an event queue on Redis', () => {
     await other.publish('c', 'paused');
     await old.resume('c');
     await until(() => got.length + theirs.length === 27, 5000);
+  });
+
+  test('a retry that is due while its node is busy is told to another, which does not know of it', async () => {
+    const [first, second] = [await make(), await make()];
+    const held = gate();
+    const got = [];
+    const process = (who) => (message, { retried }) => {
+      got.push([who, message, retried]);
+      if (message === 'poor' && retried === 0) throw new Error('once');
+      return message === 'long' ? held.promise : undefined;
+    };
+    const waits = (count) => until(async () => await server.call('LLEN', 'mortise:{main.c}:queue:hungry') === count);
+    first.subscribe('c', { process: process('first') });
+    await waits(1);
+    second.subscribe('c', { process: process('second') });
+    await waits(2);
+    await first.publish('c', 'poor', { maxRetries: 1, backoff: { type: 'fixed', delay: 1000 } });
+    // First come, first told: it is the first's turn again after the second.
+    await until(async () => (await first.counts('c')).delayed === 1);
+    await waits(2);
+    await first.publish('c', 'quick');
+    await until(() => got.length === 2);
+    await waits(2);
+    await first.publish('c', 'long');
+    await until(() => got.length === 4);
+    expect(got).toEqual([['first', 'poor', 0], ['second', 'quick', 0], ['first', 'long', 0], ['second', 'poor', 1]]);
+    held.resolve();
+  });
+
+  test('what was processed before close is acknowledged although the connection has just been cut', async () => {
+    const proxy = await proxied();
+    const other = await make();
+    const queue = await make({}, { ...redis.url(proxy.port, ++nth), reconnectGrace: 2000 });
+    const got = [];
+    queue.subscribe('c', { concurrency: 5, process: (n) => { got.push(n); if (got.length === 5) proxy.cut(); } });
+    other.subscribe('c', { idle: () => false, process: () => undefined });
+    for (const n of numbers(5)) await other.publish('c', n);
+    await until(() => got.length === 5);
+    await queue.close();
+    expect(await other.counts('c')).toMatchObject({ waiting: 0, running: 0 });
+  });
+
+  test('subscribed anew, an adapter calls the new handler only', async () => {
+    const adapter = new RedisEventQueueAdapter({ url: server.url, logger });
+    open.push(adapter);
+    await adapter.connect();
+    const got = [];
+    adapter.subscribe('x', { process: () => got.push('old') });
+    adapter.subscribe('x', { process: () => got.push('new') });
+    for (const n of numbers(5)) await adapter.publish('x', n);
+    await until(() => got.length === 5);
+    expect(new Set(got)).toEqual(new Set(['new']));
   });
 
   test('unsubscribed and subscribed again, what runs from before is acknowledged and what waits is processed', async () => {

@@ -64,8 +64,23 @@ function covered(intervals, from, to) {
   return sum;
 }
 
+/** How long after a stop what was fetched before it begins at the latest, in milliseconds. */
+const RESUMED = 1000;
+
+/**
+ * What was fetched, and was another's before it could begin, begins all the same: a lapse of the one that is late, which
+ * stood still, or whose event loop did while its connection was away.
+ */
+function isLate({ node, begin }, run, { lease, lapses }, least) {
+  const stood = node.stops.some(({ at, until }) => at < run.begin && until - at >= least && Math.abs(begin - until - RESUMED / 2) < RESUMED / 2 + 50);
+  const from = begin - 3 * lease;
+  const told = lapses.some(({ pid, at }) => pid === node.pid && at >= from && at <= begin);
+  return stood || (told && covered([...node.stops, ...node.cuts], from, begin) >= least);
+}
+
 /** Why a message ran again after `run`, by the time `next`; nothing when there was no reason to. */
-function reasonOf(run, next, { lease, outages, lapses }) {
+function reasonOf(run, next, context) {
+  const { lease, outages, lapses } = context;
   const { node } = run;
   if (run.how === 'failed' && next.retried === run.retried + 1 && next.begin >= run.end) return 'failure';
   if (node.killed < next.begin) return 'crash';
@@ -73,7 +88,7 @@ function reasonOf(run, next, { lease, outages, lapses }) {
   const from = run.begin - lease;
   const least = lease * 2 / 3 - SLACK;
   const spans = { stop: node.stops, 'connection away': node.cuts, 'server away': outages };
-  if (covered(Object.values(spans).flat(), from, next.begin) < least) return undefined;
+  if (covered(Object.values(spans).flat(), from, next.begin) < least) return isLate(next, run, context, least) ? 'lapse before it began' : undefined;
   const [reason] = Object.entries(spans).map(([name, all]) => [name, covered(all, from, next.begin)]).sort(([, a], [, b]) => b - a)[0];
   const told = lapses.some(({ pid, at }) => pid === node.pid && at >= run.begin);
   return told ? `lapse: ${reason}` : `lapse that nobody told of: ${reason}`;

@@ -176,7 +176,10 @@ describe.each(all)('a queue on %s', (_, name) => {
     const [runs, processed] = [sum((history) => history.runs.length), sum((history) => history.runs.filter(({ how }) => how === 'done').length)];
     const { problems, reasons } = check(histories, { lease: LEASE, outages });
     console.log(`${published} published, ${accepted} accepted, ${runs} runs, ${processed} processed, ${histories.length} processes; ran again: ${JSON.stringify(reasons)}; faults: ${JSON.stringify(counts)}`);
-    if (problems.length > 0) console.log(problems.length, 'problems in', nodes.folder, JSON.stringify(outages));
+    if (problems.length > 0) {
+      console.log(problems.length, 'problems in', nodes.folder);
+      writeFileSync(join(nodes.folder, 'faults.json'), JSON.stringify({ outages, nodes: nodes.histories, problems }, null, 1));
+    }
     expect(nodes.wrong).toEqual([]);
     expect(problems.slice(0, 3)).toEqual([]);
     expect(accepted).toBeGreaterThan(DURATION / 50);
@@ -302,5 +305,17 @@ test('the checker finds what is lost, and what runs twice without a reason', () 
   expect(found([one, worker('a', 7, run(100, 1)), teller])).toEqual([['twice'], []]);
   expect(found([one, worker('a', 7, run(100, 1), { stops: [{ at: 200, until: 400 }] }), teller])).toEqual([['twice'], []]);
   expect(found([one, worker('a', 7, run(100, 1), { stops: [{ at: LATE + 1, until: LATE + LEASE }] }), teller])).toEqual([['twice'], []]);
+  // Fetched before a stop, and run by another meanwhile; or begun before it, or long after it.
+  const stops = [{ at: 50, until: LATE - 10 }];
+  const first = worker('a', 7, run(90_000, 1, 'done'));
+  expect(found([one, first, worker('b', 8, run(LATE, 1, 'done'), { stops })])).toEqual([[], ['lapse before it began']]);
+  expect(found([one, first, worker('b', 8, run(LATE + 2000, 1, 'done'), { stops })])).toEqual([['twice'], []]);
+  expect(found([one, first, worker('b', 8, run(LATE, 1, 'done'), { stops: [{ at: 90_001, until: LATE - 10 }] })])).toEqual([['twice'], []]);
+  // Its connection was away, of which others told, and its event loop stood still.
+  const cuts = [{ at: LATE - LEASE, until: LATE - 2000 }];
+  const late = (lines, more) => [one, worker('b', 7, run(LATE, 1, 'done'), more), worker('a', 8, [...run(98_000, 1, 'done'), ...lines])];
+  expect(found(late([lapsed(98_500)], { cuts }))).toEqual([[], ['lapse before it began']]);
+  expect(found(late([], { cuts }))).toEqual([['twice'], []]);
+  expect(found(late([lapsed(98_500)]))).toEqual([['twice'], []]);
   expect(found([one, worker('a', 7, [['wrong', 50, 'unhandled'], ...run(100, 1, 'done')])])).toEqual([['wrong'], []]);
 });

@@ -62,6 +62,7 @@ export abstract class ServerQueueAdapter implements IEventQueueAdapter {
         await this.wait((sequence) => binding.serverQueueConnect(handle, this.completions.listener, sequence));
       } catch (error) {
         this.handle = undefined;
+        await this.wait((sequence) => binding.serverQueueClose(handle, this.completions.listener, sequence));
         throw error;
       }
       this.connected = true;
@@ -96,6 +97,8 @@ export abstract class ServerQueueAdapter implements IEventQueueAdapter {
   }
 
   subscribe(channel: string, event: QueueEventOptions): void {
+    // The one before it ends.
+    this.unsubscribe(channel);
     this.events.set(channel, event);
     if (this.connected) this.channel(channel).subscribe(event);
   }

@@ -198,18 +198,17 @@ async fn introduce(
 ) -> Result<(String, String), String> {
     let mut pipe = redis::pipe();
     pipe.cmd("CLIENT").arg("SETNAME").arg(format!("mortise:{purpose}"));
-    pipe.cmd("INFO").arg("server").cmd("INFO").arg("memory");
+    pipe.cmd("INFO").arg("server").cmd("INFO").arg("memory").cmd("INFO").arg("persistence");
     let replies =
-        connection.send_packed_commands(&pipe, 0, 3).await.map_err(|error| reason(&error))?;
+        connection.send_packed_commands(&pipe, 0, 4).await.map_err(|error| reason(&error))?;
     let mut texts = replies.into_iter().skip(1).map(|reply| match reply {
         Value::BulkString(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Value::VerbatimString { text, .. } => text,
-        // A server that still loads its data answers so, and is not of use yet.
-        Value::ServerError(error) if error.code() == "LOADING" => "LOADING".into(),
         _ => String::new(),
     });
-    let (server, memory) = (texts.next().unwrap_or_default(), texts.next().unwrap_or_default());
-    if server == "LOADING" {
+    let [server, memory, persistence] = [(); 3].map(|()| texts.next().unwrap_or_default());
+    // Such a server answers, and is not of use yet.
+    if persistence.lines().any(|line| line == "loading:1") {
         return Err("the server is loading its data".into());
     }
     Ok((field(&server, "redis_version"), field(&memory, "maxmemory_policy")))

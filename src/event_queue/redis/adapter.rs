@@ -61,9 +61,12 @@ impl RedisQueue {
         Ok(letters.into_iter().filter(is_chosen).map(|(entry, _)| entry).collect())
     }
 
-    /// Waits until all that is to be told was told, as long as a command may take.
+    /// Waits until all that is to be told was told, as long as a command may take, and for a server that was lost as
+    /// long as commands wait for it.
     async fn settle_all(&self) {
-        let deadline = Instant::now() + self.redis().config().command_timeout;
+        let config = self.redis().config();
+        let (deadline, patient_until) =
+            (Instant::now() + config.command_timeout, Instant::now() + config.grace);
         loop {
             let settled = self.settled.notified();
             tokio::pin!(settled);
@@ -71,13 +74,13 @@ impl RedisQueue {
             {
                 let state = self.lock();
                 let is_settled = state.channels.iter().all(super::Channel::is_settled);
-                if is_settled || state.opened_at.is_none() {
+                let is_away = state.opened_at.is_none() && Instant::now() >= patient_until;
+                if is_settled || is_away || Instant::now() >= deadline {
                     return;
                 }
             }
-            if timeout_at(deadline, settled).await.is_err() {
-                return;
-            }
+            let until = if Instant::now() < patient_until { patient_until } else { deadline };
+            _ = timeout_at(until.min(deadline), settled).await;
         }
     }
 }

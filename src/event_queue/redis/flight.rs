@@ -375,6 +375,10 @@ impl RedisQueue {
         let channel = &mut state.channels[number as usize];
         channel.backlog = is_full;
         if is_full {
+            // When it is still busy then, it tells the next.
+            if let Some(next) = next.filter(|next| *next > 0) {
+                channel.due_at = channel.due_at.min(now + next + 1);
+            }
             if channel.free() > 0 {
                 channel.owner.ready();
             }

@@ -54,12 +54,9 @@ if #again < count then
   local read = redis.call('XREADGROUP', 'GROUP', GROUP, consumer, 'COUNT', count - #again, 'STREAMS', stream, '>')
   if read then fresh = read[1][2] end
 end
-if #again + #fresh >= count then
-  wake(hungry, promoted + left)
-  return { 0, -1, 0, again, fresh }
-end
-wait()
+local is_full = #again + #fresh >= count
+if is_full then wake(hungry, promoted + left) else wait() end
 local first = redis.call('ZRANGE', later, 0, 0, 'WITHSCORES')
 local next = first[1] and math.max(first[2] - now, 0) or -1
 if held then next = math.max(next, 250) end
-return { 1, next, 0, again, fresh }
+return { is_full and 0 or 1, next, 0, again, fresh }
