@@ -1096,20 +1096,112 @@ export declare class MemoryEventQueueAdapter implements IEventQueueAdapter {
 	private path;
 	private inTurn;
 }
+/** An event queue on a server: the part that is the same for all of them. */
+export declare abstract class ServerQueueAdapter implements IEventQueueAdapter {
+	private readonly closeTimeout;
+	private readonly logger?;
+	private connected;
+	private handle;
+	private readonly events;
+	/** Those of this connection; a later one has others. */
+	private readonly channels;
+	private readonly byNumber;
+	private whenQuiet;
+	private turn;
+	private readonly listener;
+	private readonly completions;
+	private readonly outgoing;
+	/** Opens the queue in Rust, whose events go to the listener. */
+	protected abstract open(listener: number): Handle;
+	/** The server is there. */
+	protected opened(): void;
+	isConnected(): boolean;
+	/** Resolves when the server can be reached, and rejects with `E_UNAVAILABLE` when it cannot within `connectTimeout`. */
+	connect(): Promise<void>;
+	/** Stops fetching, waits for running handlers up to `closeTimeout`, and hands back what is unfinished then. */
+	close(): Promise<void>;
+	subscribe(channel: string, event: QueueEventOptions): void;
+	unsubscribe(channel: string): void;
+	/**
+	 * Resolves to the message's id when the server has stored it. Rejects with `E_CLOSED` when not connected, `E_NOT_SERIALIZABLE`,
+	 * and `E_UNAVAILABLE` or `E_TIMEOUT`, after which the message may be there all the same.
+	 */
+	publish(channel: string, message: any, options?: QueueMessageOptions): Promise<string>;
+	cancel(channel: string, id: string): Promise<boolean>;
+	pause(channel: string): Promise<void>;
+	resume(channel: string): Promise<void>;
+	counts(channel: string): Promise<QueueCounts>;
+	deadLetters(channel: string): DeadLetters;
+	health(): QueueHealth;
+	private opening;
+	private channel;
+	private host;
+	/** Resolves when no handler runs, or after `closeTimeout`. */
+	private quiet;
+	private wait;
+	private inTurn;
+	private static heard;
+	private hear;
+}
+/** How a server's queue treats messages that run. Times are milliseconds. */
+export interface ServerQueueSettings {
+	/** After which another node takes over the messages of one that has died. Renewed by a thread of its own, whatever the event loop does. Default 5000. */
+	lease?: number;
+	/** How long one run may take: then it counts as failed, its slot is free, and what it still says is ignored. Default 3600000 (1 hour). */
+	maxRun?: number;
+	/** How long the event loop may stand still before this node counts as dead. Default 300000 (5 minutes). */
+	maxStall?: number;
+	/** How often a message may end its node before it is a dead letter. Default 5. */
+	maxCrashes?: number;
+	/** Whether a run that ended with its node is one of the attempts that `maxRetries` allows. Default false. */
+	crashCounts?: boolean;
+	/** How long `close` waits for running handlers. Default 10000. */
+	closeTimeout?: number;
+}
+/** Where a RabbitMQ broker is and how to talk to it. Times are milliseconds. */
+export interface RabbitMQOptions {
+	/**
+	 * `amqp://[user:password@]host[:port][,host…][/vhost]`, `amqps://…` with TLS; several hosts are nodes of one cluster.
+	 * Default `amqp://127.0.0.1:5672`.
+	 */
+	url?: string;
+	/** How often the broker gives a sign of life, in whole seconds, rounded up; after two that are missing the connection counts as dead. Default 10000. */
+	heartbeat?: number;
+	/** How long connecting may take. Default 10000. */
+	connectTimeout?: number;
+	/** How long a confirmation or a reply may take. Default 5000. */
+	commandTimeout?: number;
+	/** What the names of queues and exchanges begin with; nodes that work together have the same. Default `mortise`. */
+	namePrefix?: string;
+}
+/** Options of {@link RabbitMQEventQueueAdapter}. */
+export interface RabbitMQEventQueueOptions extends RabbitMQOptions, ServerQueueSettings {
+	/** Told of failures, of messages that are run again, and when the broker goes away and comes back. */
+	logger?: Logger;
+}
+/**
+ * An event queue on RabbitMQ 3.10 or newer, for all processes that name the same broker: a durable quorum queue a channel.
+ * Messages are run at least once; see `docs/queue.md`. The setting `lease` means nothing here: the broker knows when a node is gone.
+ */
+export declare class RabbitMQEventQueueAdapter extends ServerQueueAdapter {
+	private readonly connection;
+	private readonly settings;
+	/** A URL, or options. Throws a `TypeError` that names the option when one is wrong. */
+	constructor(options?: string | RabbitMQEventQueueOptions);
+	protected open(listener: number): Handle;
+}
 /** Options of {@link EventQueue}. */
-export interface EventQueueOptions {
+export interface EventQueueOptions extends ServerQueueSettings {
 	/** What the queue runs on. Default `'memory'`. */
 	adapter?: "memory" | "redis" | "rabbitmq" | IEventQueueAdapter;
-	/** For adapters on a server. */
-	url?: unknown;
+	/** URL or options of the server, for `'redis'` and `'rabbitmq'`. */
+	url?: string | RedisOptions | RabbitMQOptions;
 	/** Between the app's name and the channel. */
 	channelPrefix?: string;
 	/** Memory: keep messages on disk from before `publish` resolves until they are processed. Default false. */
 	journal?: boolean;
 	/** Memory: the folder of the app's files. Default: `STORAGE_PATH`, or `storage`, with `apps/<app>` below it. */
 	storagePath?: string;
-	/** Memory: how long `close` waits for running handlers, in milliseconds. Default 10000. */
-	closeTimeout?: number;
 }
 export interface Host {
 	name?: string;
@@ -1166,6 +1258,22 @@ export declare class EventQueue {
 	deadLetters(channel: string): DeadLetters;
 	private fullName;
 	private supported;
+}
+/** Options of {@link RedisEventQueueAdapter}, beside those of the connection. */
+export interface RedisEventQueueOptions extends RedisOptions, ServerQueueSettings {
+	/** Told of failures, of messages that are run again, and when the server goes away and comes back. */
+	logger?: Logger;
+}
+/**
+ * An event queue on Redis or Valkey, for all processes that name the same server: streams with a consumer group, one
+ * a channel. Messages are run at least once; see `docs/queue.md`.
+ */
+export declare class RedisEventQueueAdapter extends ServerQueueAdapter {
+	private readonly connection;
+	private readonly settings;
+	/** A URL, or options. Throws a `TypeError` that names the option when one is wrong. */
+	constructor(options?: string | RedisEventQueueOptions);
+	protected open(listener: number): Handle;
 }
 /** Gives a lock back. Calling it again, or after the lease has lapsed, does nothing. */
 export interface Releaser {

@@ -41,9 +41,11 @@ __export(index_exports, {
   Plugin: () => Plugin,
   PluginManager: () => PluginManager,
   PubSubManager: () => PubSubManager,
+  RabbitMQEventQueueAdapter: () => RabbitMQEventQueueAdapter,
   RedisBloomFilter: () => RedisBloomFilter,
   RedisConnection: () => RedisConnection,
   RedisCounter: () => RedisCounter,
+  RedisEventQueueAdapter: () => RedisEventQueueAdapter,
   RedisLockAdapter: () => RedisLockAdapter,
   RedisPubSubAdapter: () => RedisPubSubAdapter,
   RedisStore: () => RedisStore,
@@ -2918,18 +2920,568 @@ var MemoryEventQueueAdapter = class _MemoryEventQueueAdapter {
 };
 var active = /* @__PURE__ */ new Set();
 
+// lib/event-queue/server-job.ts
+var ServerJob = class {
+  constructor(ticket, id, retried, queueOptions2, content, begun) {
+    this.ticket = ticket;
+    this.id = id;
+    this.retried = retried;
+    this.queueOptions = queueOptions2;
+    this.content = content;
+    this.begun = begun;
+  }
+  ticket;
+  id;
+  retried;
+  queueOptions;
+  content;
+  begun;
+  /** Cancelled: its failure is its end. */
+  cancelled = false;
+  /** What its handler still says counts for nothing. */
+  abandoned = false;
+  reason;
+  controller;
+  /** Made when it is asked for: most handlers never do. */
+  get signal() {
+    if (!this.controller) {
+      this.controller = new AbortController();
+      if (this.reason !== void 0) this.controller.abort(this.reason);
+    }
+    return this.controller.signal;
+  }
+  abort(reason) {
+    if (this.reason !== void 0) return;
+    this.reason = reason;
+    this.controller?.abort(reason);
+  }
+};
+
+// lib/event-queue/server-channel.ts
+var DEFAULT_INTERVAL2 = 250;
+var SLOTS = 2 ** 20;
+var UNLIMITED = SLOTS - 1;
+var PROCESSED = 0;
+var FAILED = 1;
+var RETURNED = 2;
+var ServerChannel = class {
+  constructor(name, number, host) {
+    this.name = name;
+    this.number = number;
+    this.host = host;
+  }
+  name;
+  number;
+  host;
+  event;
+  /** Messages whose handlers run. */
+  running = 0;
+  /** Rust's number for the subscription; -1 before the first. */
+  subscription = -1;
+  jobs = [];
+  scheduled = false;
+  /** Rust waits for an answer to `ready`. */
+  asked = false;
+  /** Rust was told to fetch, and has not said what came of it. */
+  fetching = false;
+  holding = false;
+  timer;
+  numbers = new Float64Array(3 * 64);
+  filled = 0;
+  errors = "";
+  subscribe(event) {
+    const { concurrency = 1 } = event;
+    this.event = event;
+    const limit = concurrency > 0 ? Math.min(Math.ceil(concurrency), UNLIMITED) : UNLIMITED;
+    this.subscription = binding.serverQueueSubscribe(this.host.handle, this.name, limit, this.host.listener, this.number);
+    this.wake();
+  }
+  unsubscribe() {
+    this.event = void 0;
+    binding.serverQueueUnsubscribe(this.host.handle, this.subscription);
+    this.rest();
+  }
+  /** There may be something to fetch. */
+  ready() {
+    this.asked = true;
+    this.wake();
+  }
+  /** There is nothing to fetch for now; or nothing is fetched any more. */
+  rest() {
+    this.fetching = false;
+    if (!this.event || !this.host.fetching) {
+      clearTimeout(this.timer);
+      this.timer = void 0;
+    }
+    this.holdIfNeeded();
+  }
+  /** Looks in the next microtask, once all that ends now has ended. */
+  wake() {
+    if (this.scheduled) return;
+    this.scheduled = true;
+    queueMicrotask(this.run);
+  }
+  /** Messages begin. */
+  begin(text2) {
+    this.fetching = false;
+    const begun = performance.now();
+    for (const [ticket, id, retried, message] of JSON.parse(text2)) {
+      this.running++;
+      const job = new ServerJob(ticket, id, retried, message[0], message[1], begun);
+      this.jobs[ticket % SLOTS] = job;
+      if (this.event && this.host.fetching) this.call(job, this.event);
+      else this.finish(job, RETURNED, "");
+    }
+    this.holdIfNeeded();
+  }
+  /** The timeout of a run has passed, by Rust's clock, which began when the message came. */
+  timeOut(ticket) {
+    const job = this.job(ticket);
+    if (!job) return;
+    const { timeout } = job.queueOptions;
+    const left = typeof timeout === "number" ? timeout - (performance.now() - job.begun) : 0;
+    if (left > 0) {
+      setTimeout(() => this.timeOut(ticket), Math.min(left, 2 ** 31 - 1)).unref();
+      return;
+    }
+    this.host.logger?.warn(`message ${job.id} of event queue channel ${this.name} has passed its timeout; its handler keeps its slot`);
+    job.abort(timeoutError2());
+  }
+  cancel(ticket) {
+    const job = this.job(ticket);
+    if (!job) return;
+    job.cancelled = true;
+    job.abort(new DOMException("The message was cancelled", "AbortError"));
+  }
+  /** The run has lost its slot. */
+  giveUp(ticket) {
+    const job = this.job(ticket);
+    if (!job) return;
+    job.abandoned = true;
+    job.abort(timeoutError2());
+    this.forget(job);
+    this.wake();
+  }
+  /** What still runs is others' from now on. */
+  abandon() {
+    for (const job of this.jobs) {
+      if (!job) continue;
+      job.abandoned = true;
+      this.host.logger?.warn(`message ${job.id} of event queue channel ${this.name} was not finished when the queue closed, and will be processed again`);
+      this.forget(job);
+    }
+  }
+  /** Tells Rust what has ended, without waiting for the microtask. */
+  flush(fetch = false) {
+    const { filled, numbers: numbers2, errors } = this;
+    if (filled === 0 && !fetch && !this.asked) return;
+    this.filled = 0;
+    this.errors = "";
+    this.asked = false;
+    if (this.subscription < 0) return;
+    binding.serverQueueTurn(this.host.handle, this.subscription, fetch, filled / 3, errors, numbers2, filled, errors.length);
+  }
+  run = () => {
+    this.scheduled = false;
+    const { event } = this;
+    const fetch = event !== void 0 && this.host.fetching && this.isIdle(event);
+    if (fetch) this.fetching = true;
+    this.flush(fetch);
+    if (event && this.host.fetching && !fetch) this.askLater(event);
+    this.holdIfNeeded();
+  };
+  call(job, event) {
+    let result;
+    try {
+      result = event.process(job.content, job);
+    } catch (error) {
+      this.fail(job, error);
+      return;
+    }
+    Promise.resolve(result).then(
+      () => this.finish(job, PROCESSED, ""),
+      (error) => this.fail(job, error)
+    );
+  }
+  fail(job, error) {
+    const { logger } = this.host;
+    const what = `message ${job.id} of event queue channel ${this.name}`;
+    if (job.abandoned) {
+      logger?.warn(`${what} failed after it was given up`, error);
+      return;
+    }
+    if (job.cancelled) {
+      logger?.info(`${what} was cancelled`);
+      this.finish(job, PROCESSED, "");
+      return;
+    }
+    const { maxRetries = 0 } = job.queueOptions;
+    if (maxRetries === null || job.retried < maxRetries) logger?.warn(`${what} failed, and will be tried again`, error);
+    else logger?.error(`${what} failed for good, and is a dead letter`, error);
+    this.finish(job, FAILED, describe2(error));
+  }
+  finish(job, outcome, error) {
+    if (job.abandoned) {
+      this.host.logger?.warn(`message ${job.id} of event queue channel ${this.name} was processed after it was given up`);
+      return;
+    }
+    this.forget(job);
+    this.tell(outcome, job.ticket, error);
+    this.wake();
+  }
+  tell(outcome, ticket, error) {
+    if (this.filled + 3 > this.numbers.length) {
+      const larger = new Float64Array(this.numbers.length * 2);
+      larger.set(this.numbers);
+      this.numbers = larger;
+    }
+    this.numbers[this.filled++] = outcome;
+    this.numbers[this.filled++] = ticket;
+    this.numbers[this.filled++] = error.length;
+    this.errors += error;
+  }
+  forget(job) {
+    this.jobs[job.ticket % SLOTS] = void 0;
+    this.running--;
+    if (this.running === 0) this.host.ended();
+  }
+  job(ticket) {
+    const job = this.jobs[ticket % SLOTS];
+    return job?.ticket === ticket ? job : void 0;
+  }
+  isIdle(event) {
+    if (typeof event.idle !== "function") return true;
+    try {
+      return Boolean(event.idle());
+    } catch (error) {
+      this.host.logger?.error(`idle of event queue channel ${this.name} failed`, error);
+      return false;
+    }
+  }
+  askLater({ interval }) {
+    const delay = typeof interval === "number" && interval >= 0 ? interval : DEFAULT_INTERVAL2;
+    this.timer ??= setTimeout(() => {
+      this.timer = void 0;
+      this.wake();
+    }, Math.min(delay, 2 ** 31 - 1)).unref();
+  }
+  /** Node stays alive while a handler runs, and until Rust has said that there is nothing to fetch. */
+  holdIfNeeded() {
+    const needed = this.running > 0 || this.fetching && this.event !== void 0 && this.host.fetching;
+    if (needed === this.holding) return;
+    this.holding = needed;
+    if (needed) hold();
+    else release();
+  }
+};
+function timeoutError2() {
+  return new DOMException("The operation was aborted due to timeout", "TimeoutError");
+}
+function describe2(error) {
+  try {
+    return error instanceof Error || error?.message ? String(error.message) : String(error);
+  } catch {
+    return "an error that cannot be shown";
+  }
+}
+
+// lib/event-queue/server-adapter.ts
+var CLOSE_TIMEOUT2 = 1e4;
+var READY = 0;
+var BEGIN = 1;
+var TIMED_OUT = 2;
+var CANCELLED = 3;
+var GIVEN_UP = 4;
+var LOG = 5;
+var BEAT = 6;
+var RESTS = 7;
+var ServerQueueAdapter = class _ServerQueueAdapter {
+  /** @internal */
+  constructor(closeTimeout = CLOSE_TIMEOUT2, logger) {
+    this.closeTimeout = closeTimeout;
+    this.logger = logger;
+    if (typeof closeTimeout !== "number" || !(closeTimeout >= 0)) {
+      throw invalid(`closeTimeout of an event queue is a number of milliseconds: ${String(closeTimeout)}`);
+    }
+  }
+  closeTimeout;
+  logger;
+  connected = false;
+  handle;
+  events = /* @__PURE__ */ new Map();
+  /** Those of this connection; a later one has others. */
+  channels = /* @__PURE__ */ new Map();
+  byNumber = [];
+  whenQuiet;
+  turn = Promise.resolve();
+  listener = listenWeakly(this, _ServerQueueAdapter.heard);
+  completions = new Completions({ convert: (_, payload) => payload });
+  outgoing = new Batch((...batch) => binding.serverQueuePublish(this.handle, this.completions.listener, ...batch));
+  /** The server is there. */
+  opened() {
+  }
+  isConnected() {
+    return this.connected;
+  }
+  /** Resolves when the server can be reached, and rejects with `E_UNAVAILABLE` when it cannot within `connectTimeout`. */
+  connect() {
+    return this.inTurn(async () => {
+      if (this.connected) return;
+      const handle = this.open(this.listener);
+      await this.wait((sequence) => binding.serverQueueConnect(handle, this.completions.listener, sequence));
+      this.handle = handle;
+      this.connected = true;
+      active2.add(this);
+      this.opened();
+      for (const [channel, event] of this.events) this.channel(channel).subscribe(event);
+    });
+  }
+  /** Stops fetching, waits for running handlers up to `closeTimeout`, and hands back what is unfinished then. */
+  close() {
+    return this.inTurn(async () => {
+      const { handle } = this;
+      if (!handle || !this.connected) return;
+      this.connected = false;
+      this.outgoing.flush();
+      binding.serverQueueStop(handle);
+      const channels = [...this.channels.values()];
+      for (const channel of channels) channel.rest();
+      await this.quiet(channels);
+      for (const channel of channels) {
+        channel.flush();
+        channel.abandon();
+        channel.rest();
+      }
+      await this.wait((sequence) => binding.serverQueueClose(handle, this.completions.listener, sequence));
+      this.handle = void 0;
+      this.channels.clear();
+      this.byNumber.length = 0;
+      active2.delete(this);
+    });
+  }
+  subscribe(channel, event) {
+    this.events.set(channel, event);
+    if (this.connected) this.channel(channel).subscribe(event);
+  }
+  unsubscribe(channel) {
+    if (this.events.delete(channel)) this.channels.get(channel)?.unsubscribe();
+  }
+  /**
+   * Resolves to the message's id when the server has stored it. Rejects with `E_CLOSED` when not connected, `E_NOT_SERIALIZABLE`,
+   * and `E_UNAVAILABLE` or `E_TIMEOUT`, after which the message may be there all the same.
+   */
+  async publish(channel, message, options = {}) {
+    this.opening(`publish on channel "${channel}"`);
+    const text2 = serialize3(channel, message, options);
+    const { delay = 0, id } = options;
+    const promise = this.completions.promise(channel);
+    this.outgoing.add([this.completions.last, delay, id === void 0 ? 0 : 1], channel, id ?? "", text2);
+    return promise;
+  }
+  async cancel(channel, id) {
+    const handle = this.opening(`cancel on channel "${channel}"`);
+    return await this.wait((sequence) => binding.serverQueueCancel(handle, this.completions.listener, sequence, channel, id)) > 0;
+  }
+  async pause(channel) {
+    const handle = this.opening(`pause channel "${channel}"`);
+    await this.wait((sequence) => binding.serverQueuePause(handle, this.completions.listener, sequence, channel, true));
+  }
+  async resume(channel) {
+    const handle = this.opening(`resume channel "${channel}"`);
+    await this.wait((sequence) => binding.serverQueuePause(handle, this.completions.listener, sequence, channel, false));
+  }
+  async counts(channel) {
+    const handle = this.opening(`count channel "${channel}"`);
+    const [waiting, delayed, running, dead, paused, oldestAge] = await this.wait((sequence) => binding.serverQueueCounts(handle, this.completions.listener, sequence, channel));
+    const known = (number) => number < 0 ? void 0 : number;
+    return { waiting, delayed: known(delayed), running, dead, paused: paused > 0, oldestAge: known(oldestAge) };
+  }
+  deadLetters(channel) {
+    const ask = (what, start) => this.wait((sequence) => start(this.opening(`${what} dead letters of channel "${channel}"`), this.completions.listener, sequence));
+    const list = async () => {
+      const letters = await ask("list", (...to) => binding.serverQueueDeadLetters(...to, channel));
+      return letters.map(([id, error, text2]) => {
+        const [options, content] = JSON.parse(text2);
+        return { id, content, options, error };
+      });
+    };
+    return {
+      count: async () => (await this.counts(channel)).dead,
+      list,
+      replay: async (id = "") => ask("replay", (...to) => binding.serverQueueReplay(...to, channel, id)),
+      drop: async (id = "") => ask("drop", (...to) => binding.serverQueueDrop(...to, channel, id))
+    };
+  }
+  health() {
+    if (!this.handle || !this.connected) return { state: "closed" };
+    const [state, reason, silent] = binding.serverQueueHealth(this.handle);
+    return { state, ...reason === null ? {} : { reason }, silent };
+  }
+  opening(what) {
+    if (!this.handle || !this.connected) throw new MortiseError("E_CLOSED", `event queue not connected, cannot ${what}`);
+    return this.handle;
+  }
+  channel(name) {
+    let channel = this.channels.get(name);
+    if (!channel) {
+      channel = new ServerChannel(name, this.byNumber.length, this.host());
+      this.channels.set(name, channel);
+      this.byNumber.push(channel);
+    }
+    return channel;
+  }
+  host() {
+    const adapter = this;
+    return {
+      handle: this.handle,
+      listener: this.listener,
+      get fetching() {
+        return adapter.connected;
+      },
+      logger: this.logger,
+      ended: () => adapter.whenQuiet?.()
+    };
+  }
+  /** Resolves when no handler runs, or after `closeTimeout`. */
+  async quiet(channels) {
+    const isQuiet = () => channels.every(({ running }) => running === 0);
+    if (isQuiet()) return;
+    let timer;
+    await new Promise((resolve) => {
+      this.whenQuiet = () => {
+        if (isQuiet()) resolve();
+      };
+      if (this.closeTimeout !== Infinity) timer = setTimeout(resolve, Math.min(this.closeTimeout, 2 ** 31 - 1));
+    });
+    clearTimeout(timer);
+    this.whenQuiet = void 0;
+  }
+  wait(start) {
+    return this.completions.wait(start);
+  }
+  inTurn(action) {
+    const turn = this.turn.then(action);
+    this.turn = turn.catch(() => void 0);
+    return turn;
+  }
+  static heard(self, subject, value, payload) {
+    self.hear(subject, value, payload);
+  }
+  hear(number, value, payload) {
+    if (value === BEAT) {
+      if (this.handle) binding.serverQueueBeat(this.handle);
+      return;
+    }
+    if (value === LOG) {
+      const [level, line] = payload;
+      this.logger?.[level](line);
+      return;
+    }
+    const channel = this.byNumber[number];
+    if (!channel) return;
+    if (value === READY) channel.ready();
+    else if (value === BEGIN) channel.begin(payload);
+    else if (value === TIMED_OUT) channel.timeOut(payload);
+    else if (value === CANCELLED) channel.cancel(payload);
+    else if (value === GIVEN_UP) channel.giveUp(payload);
+    else if (value === RESTS) channel.rest();
+  }
+};
+var active2 = /* @__PURE__ */ new Set();
+function serialize3(channel, content, { delay: _, ...options }) {
+  if (typeof content === "function" || typeof content === "symbol") throw unserializable(channel);
+  try {
+    return JSON.stringify(content === void 0 ? [options] : [options, content]);
+  } catch (cause) {
+    throw unserializable(channel, cause);
+  }
+}
+function unserializable(channel, cause) {
+  return new MortiseError("E_NOT_SERIALIZABLE", `the message for event queue channel ${channel} cannot be written as JSON`, { cause });
+}
+
+// lib/event-queue/server-settings.ts
+var SHORTEST_LEASE = 500;
+var LONGEST = 2 ** 41;
+function serializeSettings({ lease, maxRun, maxStall, maxCrashes, crashCounts }) {
+  const whole = (name, value, least) => {
+    if (value === void 0) return void 0;
+    if (typeof value !== "number" || !(value >= least)) throw invalid(`the option ${name} of an event queue is a number from ${least}: ${String(value)}`);
+    return Math.min(Math.ceil(value), LONGEST);
+  };
+  if (crashCounts !== void 0 && typeof crashCounts !== "boolean") {
+    throw invalid(`the option crashCounts of an event queue is a boolean: ${String(crashCounts)}`);
+  }
+  return JSON.stringify({
+    lease: whole("lease", lease, SHORTEST_LEASE),
+    maxRun: whole("maxRun", maxRun, 1),
+    maxStall: whole("maxStall", maxStall, 1),
+    maxCrashes: Math.min(whole("maxCrashes", maxCrashes, 1) ?? 5, 1e3),
+    crashCounts
+  });
+}
+
+// lib/event-queue/rabbitmq-adapter.ts
+var KNOWN2 = ["url", "heartbeat", "connectTimeout", "commandTimeout", "namePrefix"];
+var RabbitMQEventQueueAdapter = class extends ServerQueueAdapter {
+  connection;
+  settings;
+  /** A URL, or options. Throws a `TypeError` that names the option when one is wrong. */
+  constructor(options = {}) {
+    const given = typeof options === "string" ? { url: options } : options;
+    if (typeof given !== "object" || given === null) {
+      throw invalid(`the options of RabbitMQEventQueueAdapter are a URL or an object: ${String(given)}`);
+    }
+    super(given.closeTimeout, given.logger);
+    const present = KNOWN2.filter((name) => given[name] !== void 0 && given[name] !== null);
+    this.connection = JSON.stringify(Object.fromEntries(present.map((name) => [name, given[name]])));
+    binding.rabbitQueueCheck(this.connection);
+    this.settings = serializeSettings(given);
+  }
+  open(listener) {
+    return binding.rabbitQueueOpen(this.connection, this.settings, listener);
+  }
+};
+
+// lib/event-queue/redis-adapter.ts
+var RedisEventQueueAdapter = class extends ServerQueueAdapter {
+  connection;
+  settings;
+  /** A URL, or options. Throws a `TypeError` that names the option when one is wrong. */
+  constructor(options = {}) {
+    const given = typeof options === "string" ? { url: options } : options;
+    if (typeof given !== "object" || given === null) {
+      throw invalid(`the options of RedisEventQueueAdapter are a URL or an object: ${String(given)}`);
+    }
+    super(given.closeTimeout, given.logger);
+    this.connection = serializeOptions(given);
+    binding.redisShown(this.connection);
+    this.settings = serializeSettings(given);
+  }
+  open(listener) {
+    return binding.redisQueueOpen(this.connection, this.settings, listener);
+  }
+};
+
 // lib/event-queue/queue.ts
 var DEFAULT_TIMEOUT2 = 15e3;
 var DEFAULT_CONCURRENCY = 1;
-var DEFAULT_INTERVAL2 = 250;
+var DEFAULT_INTERVAL3 = 250;
 var EventQueue = class {
   constructor(app, options = {}) {
     this.app = app;
     this.options = options;
     const { adapter = "memory" } = options;
+    const { url, channelPrefix: _, journal, storagePath, ...settings } = options;
     if (adapter === "memory") {
-      const { journal, storagePath, closeTimeout } = options;
+      const { closeTimeout } = settings;
       this.adapter = new MemoryEventQueueAdapter({ journal, storagePath, closeTimeout, appName: app.name, logger: app.logger });
+    } else if (adapter === "redis") {
+      const server = typeof url === "string" ? { url } : url ?? {};
+      this.adapter = new RedisEventQueueAdapter({ ...server, ...settings, logger: app.logger });
+    } else if (adapter === "rabbitmq") {
+      const broker = typeof url === "string" ? { url } : url ?? {};
+      this.adapter = new RabbitMQEventQueueAdapter({ ...broker, ...settings, logger: app.logger });
     } else if (typeof adapter === "string") {
       const message = `event queue adapter "${adapter}" is not available in this version`;
       throw new MortiseError("E_ADAPTER_UNAVAILABLE", message);
@@ -3090,7 +3642,7 @@ function checkChannel(channel) {
   return channel;
 }
 function checkEvent(channel, options) {
-  const { process: process2, idle, concurrency = DEFAULT_CONCURRENCY, interval = DEFAULT_INTERVAL2 } = options ?? {};
+  const { process: process2, idle, concurrency = DEFAULT_CONCURRENCY, interval = DEFAULT_INTERVAL3 } = options ?? {};
   if (typeof process2 !== "function") throw invalid(`process of event queue channel "${channel}" is a function`);
   if (idle !== void 0 && typeof idle !== "function") throw invalid(`idle of event queue channel "${channel}" is a function`);
   if (typeof concurrency !== "number" || Number.isNaN(concurrency)) {
@@ -3280,7 +3832,7 @@ var { lockRequest, lockRelease, lockExtend, lockWatch } = binding;
 var GRANTED = 1;
 var WAITING = 2;
 var HANDED_OVER = 2;
-var TIMED_OUT = -1;
+var TIMED_OUT2 = -1;
 var LocalGrant = class {
   constructor(slot, token) {
     this.slot = slot;
@@ -3338,7 +3890,7 @@ function handOver(token, slot) {
 }
 function hear(token, news) {
   if (news >= 0) return handOver(token, news);
-  if (news === TIMED_OUT) {
+  if (news === TIMED_OUT2) {
     const wait = waits.get(token);
     if (!wait) return;
     settled(token);
@@ -3431,10 +3983,10 @@ var import_node_os2 = require("node:os");
 
 // lib/lock/redis-locks.ts
 var REFUSED = -1;
-var TIMED_OUT2 = -2;
+var TIMED_OUT3 = -2;
 var LOST = -4;
 var OVERHELD = -5;
-var FAILED = -6;
+var FAILED2 = -6;
 var REQUEST = 0;
 var RELEASE = 1;
 var EXTEND = 2;
@@ -3611,8 +4163,8 @@ var EXTENDED = {
 };
 function refusal(key, value, payload) {
   if (value === REFUSED) return lockFailures.locked(key);
-  if (value === TIMED_OUT2) return lockFailures.timedOut(key);
-  return value === FAILED ? lockFailures.failed(key, payload) : lockFailures.lost(key);
+  if (value === TIMED_OUT3) return lockFailures.timedOut(key);
+  return value === FAILED2 ? lockFailures.failed(key, payload) : lockFailures.lost(key);
 }
 function ending(key, value) {
   if (value === OVERHELD) return lockFailures.overheld(key);
@@ -3712,7 +4264,7 @@ function checkOptions(options) {
 }
 
 // lib/lock/manager.ts
-var KNOWN2 = ["app", "defaultAdapter", "gracePeriod", "logger", "maxHold", "redis", "url"];
+var KNOWN3 = ["app", "defaultAdapter", "gracePeriod", "logger", "maxHold", "redis", "url"];
 var LockManager = class {
   #name;
   #registry = /* @__PURE__ */ new Map();
@@ -3722,9 +4274,9 @@ var LockManager = class {
   #adapter;
   #connecting;
   constructor(options = {}) {
-    const unknown = Object.keys(options).filter((name) => !KNOWN2.includes(name));
+    const unknown = Object.keys(options).filter((name) => !KNOWN3.includes(name));
     if (unknown.length > 0) {
-      throw invalid(`unknown option of LockManager: ${unknown.join(", ")}; known are ${KNOWN2.join(", ")}`);
+      throw invalid(`unknown option of LockManager: ${unknown.join(", ")}; known are ${KNOWN3.join(", ")}`);
     }
     const { app, defaultAdapter, gracePeriod, logger, maxHold, redis, url = redis } = options;
     if (defaultAdapter != null && typeof defaultAdapter !== "string") {
@@ -4195,7 +4747,7 @@ var PubSubManager = class _PubSubManager {
    */
   async publish(channel, message, options = {}) {
     const full = this.getFullChannel(channel);
-    const text2 = serialize3(channel, message);
+    const text2 = serialize4(channel, message);
     const { skipSelf = this.skipSelf, onlySelf } = options ?? {};
     const { adapter } = this;
     if (adapter instanceof NativePubSubAdapter) {
@@ -4288,7 +4840,7 @@ function checkChannel2(channel) {
   if (typeof channel !== "string" || channel === "") throw invalid(`a channel is a string that is not empty: ${String(channel)}`);
   return channel;
 }
-function serialize3(channel, message) {
+function serialize4(channel, message) {
   try {
     return JSON.stringify(message);
   } catch (cause) {
@@ -4447,8 +4999,8 @@ function maskSecrets(text2) {
 // lib/worker-id/redis-adapter.ts
 var LEASE2 = 1e4;
 var REST = 1e4;
-var SHORTEST_LEASE = 100;
-var LONGEST = 24 * 3600 * 1e3;
+var SHORTEST_LEASE2 = 100;
+var LONGEST2 = 24 * 3600 * 1e3;
 var LEVELS = ["info", "warn", "error"];
 var holding = /* @__PURE__ */ new Set();
 var shared2;
@@ -4460,7 +5012,7 @@ var RedisWorkerIdAdapter = class _RedisWorkerIdAdapter {
     const connection = serializeOptions(options);
     const { app = "main", lease = LEASE2, rest = REST, logger = stderrLogger } = typeof options === "string" ? {} : options;
     if (typeof app !== "string" || app === "") throw invalid(`the option app of worker ids is a string that is not empty: ${String(app)}`);
-    checkTime("lease", lease, SHORTEST_LEASE);
+    checkTime("lease", lease, SHORTEST_LEASE2);
     checkTime("rest", rest, 0);
     checkLogger(logger);
     this.logger = logger;
@@ -4504,8 +5056,8 @@ var RedisWorkerIdAdapter = class _RedisWorkerIdAdapter {
   }
 };
 function checkTime(name, value, least) {
-  if (typeof value === "number" && value >= least && value <= LONGEST) return;
-  throw invalid(`the option ${name} of worker ids is a number of milliseconds from ${least} to ${LONGEST}: ${String(value)}`);
+  if (typeof value === "number" && value >= least && value <= LONGEST2) return;
+  throw invalid(`the option ${name} of worker ids is a number of milliseconds from ${least} to ${LONGEST2}: ${String(value)}`);
 }
 function checkLogger(logger) {
   const methods = logger;
@@ -4546,20 +5098,20 @@ var WorkerIdAllocator = class {
 };
 
 // lib/app/options.ts
-var KNOWN3 = {
+var KNOWN4 = {
   name: void 0,
   logger: void 0,
   redis: void 0,
   cacheManager: ["defaultStore", "prefix", "stores"],
   pubSubManager: ["adapter", "url", "bus", "channelPrefix", "skipSelf", "delivery", "maxLength", "maxAge"],
   syncMessageManager: ["debounce", "leading"],
-  eventQueue: ["adapter", "url", "channelPrefix", "journal", "storagePath", "closeTimeout"],
+  eventQueue: ["adapter", "url", "channelPrefix", "journal", "storagePath", "closeTimeout", "lease", "maxRun", "maxStall", "maxCrashes", "crashCounts"],
   lockManager: ["defaultAdapter", "url", "app", "gracePeriod", "maxHold", "logger"],
   workerIdAllocator: ["adapter", "url", "lease", "rest", "logger"]
 };
 function resolveOptions(options, environment = process.env) {
-  checkNames("", options, Object.keys(KNOWN3));
-  for (const [name, known] of Object.entries(KNOWN3)) {
+  checkNames("", options, Object.keys(KNOWN4));
+  for (const [name, known] of Object.entries(KNOWN4)) {
     const given = options[name];
     if (known && given !== void 0) checkNames(`${name}.`, given, known);
   }
@@ -4930,9 +5482,11 @@ var Plugin = class {
   Plugin,
   PluginManager,
   PubSubManager,
+  RabbitMQEventQueueAdapter,
   RedisBloomFilter,
   RedisConnection,
   RedisCounter,
+  RedisEventQueueAdapter,
   RedisLockAdapter,
   RedisPubSubAdapter,
   RedisStore,
