@@ -2990,6 +2990,8 @@ var ServerChannel = class {
   filled = 0;
   errors = "";
   subscribe(event) {
+    if (this.event === event) return;
+    if (this.event) this.unsubscribe();
     const { concurrency = 1 } = event;
     this.event = event;
     const limit = concurrency > 0 ? Math.min(Math.ceil(concurrency), UNLIMITED) : UNLIMITED;

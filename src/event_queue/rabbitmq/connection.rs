@@ -10,6 +10,7 @@ use futures_util::StreamExt as _;
 use lapin::{Connection, ConnectionProperties, Event, uri::AMQPUri};
 use parking_lot::Mutex;
 use std::{
+    collections::HashSet,
     future::Future,
     hash::{BuildHasher, RandomState},
     pin::pin,
@@ -33,6 +34,8 @@ pub struct Session {
     /// Sessions are counted from 1.
     pub number: u64,
     connection: Connection,
+    /// Queues that were declared on it, for good.
+    pub declared: tokio::sync::Mutex<HashSet<String>>,
     lost: Notify,
     reason: Mutex<Option<String>>,
 }
@@ -125,7 +128,7 @@ impl Link {
                 Ok(connection) => {
                     number += 1;
                     let begun = Instant::now();
-                    let session = Arc::new(Session { number, connection, lost: Notify::new(), reason: Mutex::default() });
+                    let session = Arc::new(Session::new(number, connection));
                     self.ready();
                     self.sessions.send_replace(Some(Arc::clone(&session)));
                     let reason = session.wait_for_end(&*self.environment, &self.config.shown).await;
@@ -140,6 +143,13 @@ impl Link {
             }
             tokio::time::sleep(jittered(pause)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Ends the session; [`run`](Self::run) was ended before.
+    pub async fn close(&self) {
+        if let Some(session) = self.sessions.send_replace(None) {
+            session.close().await;
         }
     }
 
@@ -176,6 +186,10 @@ impl Link {
 }
 
 impl Session {
+    fn new(number: u64, connection: Connection) -> Self {
+        Self { number, connection, declared: Default::default(), lost: Notify::new(), reason: Mutex::default() }
+    }
+
     /// A new AMQP channel.
     ///
     /// # Errors
@@ -209,7 +223,8 @@ impl Session {
                 () = self.lost.notified() => {}
                 () = tokio::time::sleep(LOOK) => {}
                 event = events.next() => match event {
-                    Some(Event::Error(error)) => return describe(&error),
+                    // Errors of AMQP channels are among them.
+                    Some(Event::Error(error)) if !self.connection.status().connected() => return describe(&error),
                     Some(Event::ConnectionBlocked(reason)) => {
                         environment.log(Level::Warn, format!("event queue on {shown}: the broker takes no messages: {reason}"));
                     }

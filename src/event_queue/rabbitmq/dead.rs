@@ -14,7 +14,11 @@ use lapin::{
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+/// How long it may take until letters are in their queue again, which the broker does after it has closed a channel.
+const PUT_BACK_TIMEOUT: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(2);
 
 /// A dead letter on the channel that looks through them.
 struct Letter {
@@ -29,7 +33,7 @@ struct Letter {
 /// As the broker and the connection have them.
 pub async fn list(shared: &Shared, channel: &str) -> Result<Vec<DeadLetter>> {
     let Some((amqp, letters)) = open(shared, channel).await? else { return Ok(Vec::new()) };
-    close(shared, amqp).await;
+    put_back(shared, channel, amqp, letters.len()).await;
     let letter = |letter: Letter| DeadLetter { id: letter.envelope.id, text: letter.text, error: letter.envelope.error.unwrap_or_default() };
     Ok(letters.into_iter().map(letter).collect())
 }
@@ -52,8 +56,9 @@ pub async fn forget(shared: &Shared, channel: &str, id: Option<&str>) -> Result<
 
 async fn take(shared: &Shared, channel: &str, id: Option<&str>, again: bool) -> Result<u64> {
     let Some((amqp, letters)) = open(shared, channel).await? else { return Ok(0) };
+    let total = letters.len();
     let name: Arc<str> = channel.into();
-    let mut count = 0;
+    let mut count = 0_usize;
     let mut outcome = Ok(());
     for letter in letters.into_iter().filter(|letter| id.is_none_or(|id| letter.envelope.id == id)) {
         let envelope = Envelope { id: letter.envelope.id, nonce: Some(shared.unique.next()), retried: Some(0), ..Envelope::default() };
@@ -69,8 +74,8 @@ async fn take(shared: &Shared, channel: &str, id: Option<&str>, again: bool) -> 
         }
         count += 1;
     }
-    close(shared, amqp).await;
-    outcome.map(|()| count)
+    put_back(shared, channel, amqp, total - count).await;
+    outcome.map(|()| count as u64)
 }
 
 /// All dead letters, and the channel to which they go back when it is closed; nothing when there is no queue of them.
@@ -95,6 +100,18 @@ async fn open(shared: &Shared, channel: &str) -> Result<Option<(Channel, Vec<Let
     Ok(Some((amqp, letters)))
 }
 
-async fn close(shared: &Shared, channel: Channel) {
-    _ = shared.link.within(channel.close(200, "done".into())).await;
+/// Closes the channel, and waits until the letters that were on it, `count`, are in the queue again.
+async fn put_back(shared: &Shared, channel: &str, amqp: Channel, count: usize) {
+    _ = shared.link.within(amqp.close(200, "done".into())).await;
+    let Names { dead, .. } = shared.names(channel);
+    let there = async {
+        while let Ok(session) = shared.link.session() {
+            match shared.state_of(&session, &dead).await {
+                Ok(Some((ready, _))) if (ready as usize) < count => tokio::time::sleep(LOOK).await,
+                _ => break,
+            }
+        }
+    };
+    // Somebody else may have taken some.
+    _ = tokio::time::timeout(PUT_BACK_TIMEOUT, there).await;
 }

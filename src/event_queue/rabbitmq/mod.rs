@@ -344,9 +344,7 @@ impl EventQueueAdapter for RabbitMqQueue {
         if let Some(connects) = self.connection.lock().take() {
             connects.abort();
         }
-        if let Ok(session) = self.shared.link.session() {
-            session.close().await;
-        }
+        self.shared.link.close().await;
         let mut tasks = std::mem::take(&mut *self.shared.tasks.lock());
         tasks.shutdown().await;
     }

@@ -24,6 +24,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 const GRACE: Duration = Duration::from_secs(1);
 /// Commands that are taken at once.
 const TURN: usize = 64;
+/// After how long a message that the broker has refused is sent again: a queue that was declared just now may not
+/// have its leader yet.
+const AGAIN: Duration = Duration::from_millis(50);
 /// After a channel that could not be made.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -111,12 +114,15 @@ struct Task {
 
 /// Sent, and not confirmed.
 struct Pending {
-    id: String,
+    channel: Arc<str>,
+    target: Target,
+    envelope: Envelope,
     done: Done,
     deadline: Instant,
 }
 
-type Sent = BoxFuture<'static, (u64, lapin::Result<Confirmation>)>;
+/// What becomes of the message of that number, and its text.
+type Sent = BoxFuture<'static, (u64, lapin::Result<Confirmation>, Vec<u8>)>;
 
 /// The AMQP channel of a session, with what is under way on it.
 struct Wire {
@@ -127,6 +133,8 @@ struct Wire {
     /// In the order in which they were sent, the first with the number `first`.
     pending: VecDeque<Option<Pending>>,
     first: u64,
+    /// Refused, and when they are to be sent again.
+    again: VecDeque<(Instant, Outgoing, Instant)>,
 }
 
 /// A channel's queues, as far as they were declared in this session.
@@ -192,16 +200,21 @@ impl Task {
     async fn serve(&mut self, mut wire: Wire, sessions: &mut watch::Receiver<Option<Arc<Session>>>) {
         let mut commands = Vec::with_capacity(TURN);
         loop {
-            while let Some(message) = self.waiting.pop_front() {
-                wire.send(&self.link, message).await;
+            while wire.again.front().is_some_and(|(at, ..)| *at <= Instant::now()) {
+                let Some((_, message, deadline)) = wire.again.pop_front() else { break };
+                wire.send(&self.link, message, deadline).await;
             }
-            if wire.pending.is_empty() {
+            while let Some(message) = self.waiting.pop_front() {
+                wire.send(&self.link, message, Instant::now() + self.link.config().command_timeout).await;
+            }
+            if wire.pending.is_empty() && wire.again.is_empty() {
                 self.flushes.drain(..).for_each(|told| _ = told.send(()));
             }
             if !wire.channel.status().connected() {
                 break;
             }
             let deadline = wire.pending.front().and_then(|it| it.as_ref().map(|it| it.deadline));
+            let again = wire.again.front().map(|(at, ..)| *at);
             tokio::select! {
                 biased;
                 _ = sessions.changed() => break,
@@ -211,19 +224,21 @@ impl Task {
                     }
                     commands.drain(..).for_each(|command| self.take(command));
                 }
-                Some((number, confirmation)) = wire.sent.next() => {
-                    wire.confirmed(&self.link, number, confirmation);
-                    while let Some(Some((number, confirmation))) = wire.sent.next().now_or_never() {
-                        wire.confirmed(&self.link, number, confirmation);
+                Some(sent) = wire.sent.next() => {
+                    wire.confirmed(&self.link, sent);
+                    while let Some(Some(sent)) = wire.sent.next().now_or_never() {
+                        wire.confirmed(&self.link, sent);
                     }
                 }
+                () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now).into()), if again.is_some() => {}
                 () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {
                     wire.overdue(&self.link);
                 }
             }
         }
         let error = self.link.away();
-        wire.pending.into_iter().flatten().for_each(|it| (it.done)(Err(error.clone())));
+        let again = wire.again.into_iter().map(|(_, message, _)| message.done);
+        wire.pending.into_iter().flatten().map(|it| it.done).chain(again).for_each(|done| done(Err(error.clone())));
     }
 }
 
@@ -231,10 +246,10 @@ impl Wire {
     async fn open(link: &Link, session: Arc<Session>) -> Result<Wire> {
         let channel = link.within(session.channel()).await?;
         link.within(channel.confirm_select(ConfirmSelectOptions::default())).await?;
-        Ok(Self { session, channel, places: HashMap::new(), sent: FuturesUnordered::new(), pending: VecDeque::new(), first: 0 })
+        Ok(Self { session, channel, places: HashMap::new(), sent: FuturesUnordered::new(), pending: VecDeque::new(), first: 0, again: VecDeque::new() })
     }
 
-    async fn send(&mut self, link: &Link, message: Outgoing) {
+    async fn send(&mut self, link: &Link, message: Outgoing, deadline: Instant) {
         let Outgoing { channel, target, mut envelope, text, done } = message;
         let queue = match self.place(link, &channel, target, &mut envelope).await {
             Ok(queue) => queue,
@@ -242,8 +257,7 @@ impl Wire {
         };
         let properties = envelope.to_properties();
         let number = self.first + self.pending.len() as u64;
-        let deadline = Instant::now() + link.config().command_timeout;
-        self.pending.push_back(Some(Pending { id: envelope.id, done, deadline }));
+        self.pending.push_back(Some(Pending { channel, target, envelope, done, deadline }));
         let amqp = self.channel.clone();
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let mut sent: Sent = Box::pin(async move {
@@ -252,11 +266,11 @@ impl Wire {
                 Ok(confirm) => confirm.await,
                 Err(error) => Err(error),
             };
-            (number, confirmation)
+            (number, confirmation, text)
         });
         // It goes out when it is asked for the first time: here, so that the order is kept.
         match (&mut sent).now_or_never() {
-            Some((number, confirmation)) => self.confirmed(link, number, confirmation),
+            Some(sent) => self.confirmed(link, sent),
             None => self.sent.push(sent),
         }
     }
@@ -274,14 +288,14 @@ impl Wire {
             }),
         };
         if !place.main {
-            declare(link, session, &place.names.main, topology::main()).await?;
+            declare_once(link, session, &place.names.main, topology::main()).await?;
             place.main = true;
         }
         match target {
             Target::Main | Target::Delay(0) => Ok(place.names.main.clone()),
             Target::Dead => {
                 if !place.dead {
-                    declare(link, session, &place.names.dead, topology::dead()).await?;
+                    declare_once(link, session, &place.names.dead, topology::dead()).await?;
                     place.dead = true;
                 }
                 Ok(place.names.dead.clone())
@@ -300,7 +314,7 @@ impl Wire {
         }
     }
 
-    fn confirmed(&mut self, link: &Link, number: u64, confirmation: lapin::Result<Confirmation>) {
+    fn confirmed(&mut self, link: &Link, (number, confirmation, text): (u64, lapin::Result<Confirmation>, Vec<u8>)) {
         // One whose time had passed is nobody's.
         let at = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
         let pending = at.and_then(|at| self.pending.get_mut(at)?.take());
@@ -308,13 +322,21 @@ impl Wire {
             self.pending.pop_front();
             self.first += 1;
         }
-        let Some(Pending { id, done, .. }) = pending else { return };
-        let shown = &link.config().shown;
+        let Some(Pending { channel, target, envelope, done, deadline }) = pending else { return };
+        let at = Instant::now() + AGAIN;
+        if matches!(confirmation, Ok(Confirmation::Nack(None))) && at < deadline {
+            let message = Outgoing { channel, target, envelope, text, done };
+            return self.again.push_back((at, message, deadline));
+        }
+        let (shown, id) = (&link.config().shown, envelope.id);
         done(match confirmation {
             Ok(Confirmation::Ack(None) | Confirmation::NotRequested) => Ok(id),
             Ok(Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned))) => {
                 // Somebody has deleted the queue; the next one declares it.
                 self.places.clear();
+                if let Ok(mut declared) = self.session.declared.try_lock() {
+                    declared.clear();
+                }
                 let queue = &returned.delivery.routing_key;
                 Err(Error::RabbitMq(format!("{shown}: message {id} could not be routed, the queue {queue} is gone")))
             }
@@ -355,4 +377,18 @@ pub async fn declare(link: &Link, session: &Session, queue: &str, arguments: Fie
     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
     link.within(channel.queue_declare(queue.into(), options, arguments)).await?;
     link.within(channel.close(200, "done".into())).await
+}
+
+/// Declares a queue that stays, unless that was done in this session.
+///
+/// # Errors
+/// As the broker and the connection have them.
+pub async fn declare_once(link: &Link, session: &Session, queue: &str, arguments: FieldTable) -> Result<()> {
+    // Held meanwhile, so that nobody publishes to a queue that is being made.
+    let mut declared = session.declared.lock().await;
+    if !declared.contains(queue) {
+        declare(link, session, queue, arguments).await?;
+        declared.insert(queue.to_owned());
+    }
+    Ok(())
 }

@@ -10,7 +10,7 @@ use super::{
     connection::{Session, describe, jittered},
     message::{Envelope, retried_before},
     names::Names,
-    publisher::{Target, declare},
+    publisher::{Target, declare_once},
     topology,
     unsettled::Unsettled,
 };
@@ -136,6 +136,8 @@ pub struct Subscription {
     current: Arc<AtomicU64>,
     wires: u64,
     failures: u32,
+    /// An AMQP channel was lost for itself: maybe since the queue is gone.
+    doubted: bool,
     running: Running<Held>,
     /// Here, and not begun.
     held: VecDeque<Held>,
@@ -193,6 +195,7 @@ impl Subscription {
             current: Arc::default(),
             wires: 0,
             failures: 0,
+            doubted: false,
             running,
             held: VecDeque::new(),
             orphans: HashMap::new(),
@@ -263,7 +266,7 @@ impl Subscription {
     }
 
     fn open(&self) -> Opening {
-        let (shared, names, failures) = (Arc::clone(&self.shared), self.names.clone(), self.failures);
+        let (shared, names, failures, doubted) = (Arc::clone(&self.shared), self.names.clone(), self.failures, self.doubted);
         let mut sessions = self.sessions.clone();
         Box::pin(async move {
             if failures > 0 {
@@ -272,7 +275,10 @@ impl Subscription {
             }
             let present = sessions.wait_for(Option::is_some).await.ok().and_then(|session| session.clone());
             let Some(session) = present else { return Err(Error::Closed("event queue")) };
-            declare(&shared.link, &session, &names.main, topology::main()).await?;
+            if doubted {
+                session.declared.lock().await.remove(&names.main);
+            }
+            declare_once(&shared.link, &session, &names.main, topology::main()).await?;
             let channel = shared.link.within(session.channel()).await?;
             let paused = shared.is_paused(&session, &names).await?;
             Ok((session, channel, paused))
@@ -282,7 +288,7 @@ impl Subscription {
     fn opened(&mut self, opened: Result<(Arc<Session>, Channel, bool)>) {
         match opened {
             Ok((session, channel, paused)) => {
-                self.failures = 0;
+                (self.failures, self.doubted) = (0, false);
                 self.wires += 1;
                 self.current.store(self.wires, Ordering::Release);
                 let number = self.wires;
@@ -761,6 +767,7 @@ impl Subscription {
         }
         self.count_put_back(keys);
         if let Some(reason) = reason {
+            self.doubted = true;
             let runs = lost.len();
             self.log(Level::Warn, &format!("has lost its AMQP channel, and makes another; {runs} messages that run may be run again: {reason}"));
         }
