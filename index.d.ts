@@ -1110,6 +1110,53 @@ export declare class MemoryEventQueueAdapter implements IEventQueueAdapter {
 	private path;
 	private inTurn;
 }
+/** An event queue on a server: the part that is the same for all of them. */
+export declare abstract class ServerQueueAdapter implements IEventQueueAdapter {
+	private readonly closeTimeout;
+	private readonly logger?;
+	private connected;
+	private handle;
+	private readonly events;
+	/** Those of this connection; a later one has others. */
+	private readonly channels;
+	private readonly byNumber;
+	private whenQuiet;
+	private turn;
+	private readonly listener;
+	private readonly completions;
+	private readonly outgoing;
+	/** Opens the queue in Rust, whose events go to the listener. */
+	protected abstract open(listener: number): Handle;
+	/** The server is there. */
+	protected opened(): void;
+	isConnected(): boolean;
+	/** Resolves when the server can be reached, and rejects with `E_UNAVAILABLE` when it cannot within `connectTimeout`. */
+	connect(): Promise<void>;
+	/** Stops fetching, waits for running handlers up to `closeTimeout`, and hands back what is unfinished then. */
+	close(): Promise<void>;
+	subscribe(channel: string, event: QueueEventOptions): void;
+	unsubscribe(channel: string): void;
+	/**
+	 * Resolves to the message's id when the server has stored it. Rejects with `E_CLOSED` when not connected, `E_NOT_SERIALIZABLE`,
+	 * and `E_UNAVAILABLE` or `E_TIMEOUT`, after which the message may be there all the same.
+	 */
+	publish(channel: string, message: any, options?: QueueMessageOptions): Promise<string>;
+	cancel(channel: string, id: string): Promise<boolean>;
+	pause(channel: string): Promise<void>;
+	resume(channel: string): Promise<void>;
+	counts(channel: string): Promise<QueueCounts>;
+	deadLetters(channel: string): DeadLetters;
+	health(): QueueHealth;
+	private opening;
+	private channel;
+	private host;
+	/** Resolves when no handler runs, or after `closeTimeout`. */
+	private quiet;
+	private wait;
+	private inTurn;
+	private static heard;
+	private hear;
+}
 /** How a server's queue treats messages that run. Times are milliseconds. */
 export interface ServerQueueSettings {
 	/** After which another node takes over the messages of one that has died. Renewed by a thread of its own, whatever the event loop does. Default 5000. */
@@ -1125,12 +1172,44 @@ export interface ServerQueueSettings {
 	/** How long `close` waits for running handlers. Default 10000. */
 	closeTimeout?: number;
 }
+/** Where a RabbitMQ broker is and how to talk to it. Times are milliseconds. */
+export interface RabbitMQOptions {
+	/**
+	 * `amqp://[user:password@]host[:port][,host…][/vhost]`, `amqps://…` with TLS; several hosts are nodes of one cluster.
+	 * Default `amqp://127.0.0.1:5672`.
+	 */
+	url?: string;
+	/** How often the broker gives a sign of life, in whole seconds, rounded up; after two that are missing the connection counts as dead. Default 10000. */
+	heartbeat?: number;
+	/** How long connecting may take. Default 10000. */
+	connectTimeout?: number;
+	/** How long a confirmation or a reply may take. Default 5000. */
+	commandTimeout?: number;
+	/** What the names of queues and exchanges begin with; nodes that work together have the same. Default `mortise`. */
+	namePrefix?: string;
+}
+/** Options of {@link RabbitMQEventQueueAdapter}. */
+export interface RabbitMQEventQueueOptions extends RabbitMQOptions, ServerQueueSettings {
+	/** Told of failures, of messages that are run again, and when the broker goes away and comes back. */
+	logger?: Logger;
+}
+/**
+ * An event queue on RabbitMQ 3.10 or newer, for all processes that name the same broker: a durable quorum queue a channel.
+ * Messages are run at least once; see `docs/queue.md`. The setting `lease` means nothing here: the broker knows when a node is gone.
+ */
+export declare class RabbitMQEventQueueAdapter extends ServerQueueAdapter {
+	private readonly connection;
+	private readonly settings;
+	/** A URL, or options. Throws a `TypeError` that names the option when one is wrong. */
+	constructor(options?: string | RabbitMQEventQueueOptions);
+	protected open(listener: number): Handle;
+}
 /** Options of {@link EventQueue}. */
 export interface EventQueueOptions extends ServerQueueSettings {
 	/** What the queue runs on. Default `'memory'`. */
 	adapter?: "memory" | "redis" | "rabbitmq" | IEventQueueAdapter;
 	/** URL or options of the server, for `'redis'` and `'rabbitmq'`. */
-	url?: string | RedisOptions;
+	url?: string | RedisOptions | RabbitMQOptions;
 	/** Between the app's name and the channel. */
 	channelPrefix?: string;
 	/** Memory: keep messages on disk from before `publish` resolves until they are processed. Default false. */
@@ -1195,53 +1274,6 @@ export declare class EventQueue {
 	deadLetters(channel: string): DeadLetters;
 	private fullName;
 	private supported;
-}
-/** An event queue on a server: the part that is the same for all of them. */
-export declare abstract class ServerQueueAdapter implements IEventQueueAdapter {
-	private readonly closeTimeout;
-	private readonly logger?;
-	private connected;
-	private handle;
-	private readonly events;
-	/** Those of this connection; a later one has others. */
-	private readonly channels;
-	private readonly byNumber;
-	private whenQuiet;
-	private turn;
-	private readonly listener;
-	private readonly completions;
-	private readonly outgoing;
-	/** Opens the queue in Rust, whose events go to the listener. */
-	protected abstract open(listener: number): Handle;
-	/** The server is there. */
-	protected opened(): void;
-	isConnected(): boolean;
-	/** Resolves when the server can be reached, and rejects with `E_UNAVAILABLE` when it cannot within `connectTimeout`. */
-	connect(): Promise<void>;
-	/** Stops fetching, waits for running handlers up to `closeTimeout`, and hands back what is unfinished then. */
-	close(): Promise<void>;
-	subscribe(channel: string, event: QueueEventOptions): void;
-	unsubscribe(channel: string): void;
-	/**
-	 * Resolves to the message's id when the server has stored it. Rejects with `E_CLOSED` when not connected, `E_NOT_SERIALIZABLE`,
-	 * and `E_UNAVAILABLE` or `E_TIMEOUT`, after which the message may be there all the same.
-	 */
-	publish(channel: string, message: any, options?: QueueMessageOptions): Promise<string>;
-	cancel(channel: string, id: string): Promise<boolean>;
-	pause(channel: string): Promise<void>;
-	resume(channel: string): Promise<void>;
-	counts(channel: string): Promise<QueueCounts>;
-	deadLetters(channel: string): DeadLetters;
-	health(): QueueHealth;
-	private opening;
-	private channel;
-	private host;
-	/** Resolves when no handler runs, or after `closeTimeout`. */
-	private quiet;
-	private wait;
-	private inTurn;
-	private static heard;
-	private hear;
 }
 /** Options of {@link RedisEventQueueAdapter}, beside those of the connection. */
 export interface RedisEventQueueOptions extends RedisOptions, ServerQueueSettings {

@@ -41,6 +41,7 @@ __export(index_exports, {
   Plugin: () => Plugin,
   PluginManager: () => PluginManager,
   PubSubManager: () => PubSubManager,
+  RabbitMQEventQueueAdapter: () => RabbitMQEventQueueAdapter,
   RedisBloomFilter: () => RedisBloomFilter,
   RedisConnection: () => RedisConnection,
   RedisCounter: () => RedisCounter,
@@ -3118,6 +3119,8 @@ var ServerChannel = class {
   filled = 0;
   errors = "";
   subscribe(event) {
+    if (this.event === event) return;
+    if (this.event) this.unsubscribe();
     const { concurrency = 1 } = event;
     this.event = event;
     const limit = concurrency > 0 ? Math.min(Math.ceil(concurrency), UNLIMITED) : UNLIMITED;
@@ -3578,6 +3581,28 @@ function serializeSettings({ lease, maxRun, maxStall, maxCrashes, crashCounts })
   });
 }
 
+// lib/event-queue/rabbitmq-adapter.ts
+var KNOWN2 = ["url", "heartbeat", "connectTimeout", "commandTimeout", "namePrefix"];
+var RabbitMQEventQueueAdapter = class extends ServerQueueAdapter {
+  connection;
+  settings;
+  /** A URL, or options. Throws a `TypeError` that names the option when one is wrong. */
+  constructor(options = {}) {
+    const given = typeof options === "string" ? { url: options } : options;
+    if (typeof given !== "object" || given === null) {
+      throw invalid(`the options of RabbitMQEventQueueAdapter are a URL or an object: ${String(given)}`);
+    }
+    super(given.closeTimeout, given.logger);
+    const present = KNOWN2.filter((name) => given[name] !== void 0 && given[name] !== null);
+    this.connection = JSON.stringify(Object.fromEntries(present.map((name) => [name, given[name]])));
+    binding.rabbitQueueCheck(this.connection);
+    this.settings = serializeSettings(given);
+  }
+  open(listener) {
+    return binding.rabbitQueueOpen(this.connection, this.settings, listener);
+  }
+};
+
 // lib/event-queue/redis-adapter.ts
 var RedisEventQueueAdapter = class extends ServerQueueAdapter {
   connection;
@@ -3614,6 +3639,9 @@ var EventQueue = class {
     } else if (adapter === "redis") {
       const server = typeof url === "string" ? { url } : url ?? {};
       this.adapter = new RedisEventQueueAdapter({ ...server, ...settings, logger: app.logger });
+    } else if (adapter === "rabbitmq") {
+      const broker = typeof url === "string" ? { url } : url ?? {};
+      this.adapter = new RabbitMQEventQueueAdapter({ ...broker, ...settings, logger: app.logger });
     } else if (typeof adapter === "string") {
       const message = `event queue adapter "${adapter}" is not available in this version`;
       throw new MortiseError("E_ADAPTER_UNAVAILABLE", message);
@@ -4404,7 +4432,7 @@ function checkOptions(options) {
 }
 
 // lib/lock/manager.ts
-var KNOWN2 = ["app", "defaultAdapter", "gracePeriod", "logger", "maxHold", "redis", "url"];
+var KNOWN3 = ["app", "defaultAdapter", "gracePeriod", "logger", "maxHold", "redis", "url"];
 var LockManager = class {
   #name;
   #registry = /* @__PURE__ */ new Map();
@@ -4414,9 +4442,9 @@ var LockManager = class {
   #adapter;
   #connecting;
   constructor(options = {}) {
-    const unknown = Object.keys(options).filter((name) => !KNOWN2.includes(name));
+    const unknown = Object.keys(options).filter((name) => !KNOWN3.includes(name));
     if (unknown.length > 0) {
-      throw invalid(`unknown option of LockManager: ${unknown.join(", ")}; known are ${KNOWN2.join(", ")}`);
+      throw invalid(`unknown option of LockManager: ${unknown.join(", ")}; known are ${KNOWN3.join(", ")}`);
     }
     const { app, defaultAdapter, gracePeriod, logger, maxHold, redis, url = redis } = options;
     if (defaultAdapter != null && typeof defaultAdapter !== "string") {
@@ -5238,7 +5266,7 @@ var WorkerIdAllocator = class {
 };
 
 // lib/app/options.ts
-var KNOWN3 = {
+var KNOWN4 = {
   name: void 0,
   logger: void 0,
   redis: void 0,
@@ -5250,8 +5278,8 @@ var KNOWN3 = {
   workerIdAllocator: ["adapter", "url", "lease", "rest", "logger"]
 };
 function resolveOptions(options, environment = process.env) {
-  checkNames("", options, Object.keys(KNOWN3));
-  for (const [name, known] of Object.entries(KNOWN3)) {
+  checkNames("", options, Object.keys(KNOWN4));
+  for (const [name, known] of Object.entries(KNOWN4)) {
     const given = options[name];
     if (known && given !== void 0) checkNames(`${name}.`, given, known);
   }
@@ -5622,6 +5650,7 @@ var Plugin = class {
   Plugin,
   PluginManager,
   PubSubManager,
+  RabbitMQEventQueueAdapter,
   RedisBloomFilter,
   RedisConnection,
   RedisCounter,

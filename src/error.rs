@@ -67,6 +67,9 @@ pub enum Error {
     /// The server refused a command.
     #[error("{0}")]
     Redis(String),
+    /// The broker refused what was asked of it.
+    #[error("{0}")]
+    RabbitMq(String),
     /// What waits for the server has reached its bound.
     #[error("{server} does not take messages as fast as they come: the buffer of {limit} is full")]
     BufferFull {
@@ -111,6 +114,7 @@ impl Error {
             Self::Unavailable { .. } => "E_UNAVAILABLE",
             Self::CommandTimeout { .. } => "E_TIMEOUT",
             Self::Redis(_) => "E_REDIS",
+            Self::RabbitMq(_) => "E_RABBITMQ",
             Self::BufferFull { .. } => "E_BUFFER_FULL",
             Self::Unsupported(_) => "E_UNSUPPORTED",
             Self::CounterRange(_) => "E_COUNTER_RANGE",

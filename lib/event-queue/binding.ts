@@ -14,6 +14,8 @@ declare module '../native' {
     queueRemove(queue: Handle, slot: number): boolean;
     queueDrain(queue: Handle, channel: number): number[];
     redisQueueOpen(options: string, settings: string, listener: number): Handle;
+    rabbitQueueCheck(options: string): void;
+    rabbitQueueOpen(options: string, settings: string, listener: number): Handle;
     serverQueueConnect(queue: Handle, listener: number, sequence: number): void;
     serverQueuePublish(queue: Handle, listener: number, ...batch: BatchArguments): void;
     serverQueueSubscribe(queue: Handle, channel: string, concurrency: number, listener: number, number: number): number;

@@ -3,6 +3,7 @@ import { invalid, MortiseError } from '../errors';
 import type { RedisOptions } from '../redis';
 import type { DeadLetters, IEventQueueAdapter, QueueBackoff, QueueCounts, QueueEventOptions, QueueHealth, QueueMessageOptions } from './adapter';
 import { MemoryEventQueueAdapter } from './memory-adapter';
+import { RabbitMQEventQueueAdapter, type RabbitMQOptions } from './rabbitmq-adapter';
 import { RedisEventQueueAdapter } from './redis-adapter';
 import type { ServerQueueSettings } from './server-settings';
 
@@ -11,7 +12,7 @@ export interface EventQueueOptions extends ServerQueueSettings {
   /** What the queue runs on. Default `'memory'`. */
   adapter?: 'memory' | 'redis' | 'rabbitmq' | IEventQueueAdapter;
   /** URL or options of the server, for `'redis'` and `'rabbitmq'`. */
-  url?: string | RedisOptions;
+  url?: string | RedisOptions | RabbitMQOptions;
   /** Between the app's name and the channel. */
   channelPrefix?: string;
   /** Memory: keep messages on disk from before `publish` resolves until they are processed. Default false. */
@@ -51,7 +52,10 @@ export class EventQueue {
       this.adapter = new MemoryEventQueueAdapter({ journal, storagePath, closeTimeout, appName: app.name, logger: app.logger });
     } else if (adapter === 'redis') {
       const server = typeof url === 'string' ? { url } : (url ?? {});
-      this.adapter = new RedisEventQueueAdapter({ ...server, ...settings, logger: app.logger });
+      this.adapter = new RedisEventQueueAdapter({ ...(server as RedisOptions), ...settings, logger: app.logger });
+    } else if (adapter === 'rabbitmq') {
+      const broker = typeof url === 'string' ? { url } : (url ?? {});
+      this.adapter = new RabbitMQEventQueueAdapter({ ...(broker as RabbitMQOptions), ...settings, logger: app.logger });
     } else if (typeof adapter === 'string') {
       const message = `event queue adapter "${adapter}" is not available in this version`;
       throw new MortiseError('E_ADAPTER_UNAVAILABLE', message);

@@ -57,6 +57,9 @@ export class ServerChannel {
   ) {}
 
   subscribe(event: QueueEventOptions): void {
+    // The queue tells an adapter that has connected what it knows already.
+    if (this.event === event) return;
+    if (this.event) this.unsubscribe();
     const { concurrency = 1 } = event;
     this.event = event;
     const limit = concurrency > 0 ? Math.min(Math.ceil(concurrency), UNLIMITED) : UNLIMITED;

@@ -4,7 +4,7 @@
 //! [`memory`] decides about the messages of one process, in terms of slots: what a message is
 //! stays with the caller, who passes it on without a copy. [`journal`] keeps them on disk, so that
 //! killing the process loses none. [`adapter`] is what the queues on servers have in common:
-//! [`redis`].
+//! [`redis`], [`rabbitmq`].
 
 #![forbid(unsafe_code)]
 
@@ -12,6 +12,7 @@ pub mod adapter;
 pub mod backoff;
 pub mod journal;
 pub mod memory;
+pub mod rabbitmq;
 pub mod redis;
 pub mod running;
 pub mod settings;

@@ -13,6 +13,7 @@ use crate::{
             Consumer, Counts, DeadLetter, Delivery, Environment, EventQueueAdapter, Finished,
             Level, Message, Outcome, Publish,
         },
+        rabbitmq::{self, RabbitMqQueue},
         redis::RedisQueue,
         settings::Settings,
     },
@@ -25,6 +26,8 @@ use std::{future::Future, sync::Arc};
 pub fn functions() -> Vec<(&'static str, Entry)> {
     functions![
         "redisQueueOpen" => open_redis,
+        "rabbitQueueCheck" => check_rabbit,
+        "rabbitQueueOpen" => open_rabbit,
         "serverQueueConnect" => connect,
         "serverQueuePublish" => publish,
         "serverQueueSubscribe" => subscribe,
@@ -169,6 +172,20 @@ fn open_redis(call: &Call) -> Reply {
     let environment = Arc::new(ear(call, 2, 0.0)?);
     let queue: Queue = RedisQueue::open(config, settings, environment, RUNTIME.handle());
     call.new_handle::<Slot>(Arc::new(Mutex::new(Some(queue))))
+}
+
+/// `rabbitQueueCheck(options)`: throws what is wrong with them.
+fn check_rabbit(call: &Call) -> Reply {
+    rabbitmq::Config::from_json(&call.text(0)?)?;
+    call.undefined()
+}
+
+/// `rabbitQueueOpen(options, settings, listener): Handle`; as `redisQueueOpen`.
+fn open_rabbit(call: &Call) -> Reply {
+    let config = rabbitmq::Config::from_json(&call.text(0)?)?;
+    let settings = Settings::from_json(&call.text(1)?)?;
+    let environment = Arc::new(ear(call, 2, 0.0)?);
+    call.new_handle(RabbitMqQueue::open(config, settings, environment, RUNTIME.handle()))
 }
 
 fn ear(call: &Call, argument: usize, channel: f64) -> Result<Ear> {

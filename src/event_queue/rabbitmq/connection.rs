@@ -1,0 +1,278 @@
+//! The connection to the broker: made again for ever, with growing pauses; what works on it waits for the
+//! next when it is lost.
+
+use super::config::Config;
+use crate::{
+    error::{Error, Result},
+    event_queue::adapter::{Environment, Level},
+};
+use futures_util::StreamExt as _;
+use lapin::{Connection, ConnectionProperties, Event, uri::AMQPUri};
+use parking_lot::Mutex;
+use std::{
+    collections::HashSet,
+    future::Future,
+    hash::{BuildHasher, RandomState},
+    pin::pin,
+    sync::{Arc, Once},
+    time::{Duration, Instant},
+};
+use tokio::sync::{Notify, watch};
+
+/// The pause after the first failure; each is twice the one before.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// A connection that has lasted for so long is no sign of a broker that lets nobody stay.
+const LASTING: Duration = Duration::from_secs(2);
+/// How often a connection of which nothing was heard is looked at.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long closing may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// One connection, from its begin to its loss.
+pub struct Session {
+    /// Sessions are counted from 1.
+    pub number: u64,
+    connection: Connection,
+    /// Queues that were declared on it, for good.
+    pub declared: tokio::sync::Mutex<HashSet<String>>,
+    lost: Notify,
+    reason: Mutex<Option<String>>,
+}
+
+/// Whether the broker can be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// The first connection is being made.
+    Connecting,
+    /// There is one.
+    Ready,
+    /// There is none, for that reason; connecting goes on.
+    Away(String),
+}
+
+/// The connection and all that comes after it.
+pub struct Link {
+    config: Config,
+    environment: Arc<dyn Environment>,
+    state: Mutex<(State, Instant)>,
+    sessions: watch::Sender<Option<Arc<Session>>>,
+}
+
+impl Link {
+    /// Not connected; see [`run`](Self::run).
+    pub fn new(config: Config, environment: Arc<dyn Environment>) -> Self {
+        let state = Mutex::new((State::Connecting, Instant::now()));
+        Self { config, environment, state, sessions: watch::Sender::new(None) }
+    }
+
+    /// How it is configured.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// How it is, and since when.
+    pub fn state(&self) -> (State, Instant) {
+        self.state.lock().clone()
+    }
+
+    /// The session, whenever there is another or none.
+    pub fn sessions(&self) -> watch::Receiver<Option<Arc<Session>>> {
+        self.sessions.subscribe()
+    }
+
+    /// The session that there is.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] without one.
+    pub fn session(&self) -> Result<Arc<Session>> {
+        self.sessions.borrow().clone().ok_or_else(|| self.away())
+    }
+
+    /// The error of what needs the broker while it is away.
+    pub fn away(&self) -> Error {
+        let reason = match self.state().0 {
+            State::Away(reason) => reason,
+            State::Connecting => "not connected yet".into(),
+            State::Ready => "the connection was lost".into(),
+        };
+        Error::Unavailable { server: self.config.shown.clone(), reason }
+    }
+
+    /// What the broker replies, within the time that a command may take.
+    ///
+    /// # Errors
+    /// [`Error::CommandTimeout`], [`Error::Unavailable`], and [`Error::RabbitMq`] with what the broker says.
+    pub async fn within<T>(&self, reply: impl Future<Output = lapin::Result<T>>) -> Result<T> {
+        let after = self.config.command_timeout;
+        match tokio::time::timeout(after, reply).await {
+            Err(_) => Err(Error::CommandTimeout { server: self.config.shown.clone(), after }),
+            Ok(reply) => reply.map_err(|error| self.error(&error)),
+        }
+    }
+
+    /// An error of AMQP, in this crate's terms.
+    pub fn error(&self, error: &lapin::Error) -> Error {
+        if error.is_amqp_soft_error() {
+            return Error::RabbitMq(format!("{}: {}", self.config.shown, describe(error)));
+        }
+        Error::Unavailable { server: self.config.shown.clone(), reason: describe(error) }
+    }
+
+    /// Connects, and connects again, until the task is ended.
+    pub async fn run(&self) {
+        let mut pause = SHORTEST_PAUSE;
+        let mut number = 0;
+        loop {
+            match self.connect().await {
+                Ok(connection) => {
+                    number += 1;
+                    let begun = Instant::now();
+                    let session = Arc::new(Session::new(number, connection));
+                    self.ready();
+                    self.sessions.send_replace(Some(Arc::clone(&session)));
+                    let reason = session.wait_for_end(&*self.environment, &self.config.shown).await;
+                    self.set_away(reason);
+                    self.sessions.send_replace(None);
+                    session.close().await;
+                    if begun.elapsed() >= LASTING {
+                        pause = SHORTEST_PAUSE;
+                    }
+                }
+                Err(reason) => self.set_away(reason),
+            }
+            tokio::time::sleep(jittered(pause)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Ends the session; [`run`](Self::run) was ended before.
+    pub async fn close(&self) {
+        if let Some(session) = self.sessions.send_replace(None) {
+            session.close().await;
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection, String> {
+        let mut reason = String::new();
+        for broker in &self.config.brokers {
+            let host = format!("{}:{}", broker.authority.host, broker.authority.port);
+            match tokio::time::timeout(self.config.connect_timeout, open(broker.clone())).await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(error)) => reason = format!("{host}: {}", describe(&error)),
+                Err(_) => reason = format!("{host} did not answer within {} ms", self.config.connect_timeout.as_millis()),
+            }
+        }
+        Err(reason)
+    }
+
+    fn ready(&self) {
+        let before = std::mem::replace(&mut *self.state.lock(), (State::Ready, Instant::now())).0;
+        if let State::Away(_) = before {
+            self.environment.log(Level::Info, format!("event queue on {} is back", self.config.shown));
+        }
+    }
+
+    fn set_away(&self, reason: String) {
+        let mut state = self.state.lock();
+        if let State::Away(known) = &mut state.0 {
+            *known = reason;
+            return;
+        }
+        *state = (State::Away(reason.clone()), Instant::now());
+        drop(state);
+        self.environment.log(Level::Warn, format!("event queue on {} is away: {reason}", self.config.shown));
+    }
+}
+
+impl Session {
+    fn new(number: u64, connection: Connection) -> Self {
+        Self { number, connection, declared: Default::default(), lost: Notify::new(), reason: Mutex::default() }
+    }
+
+    /// A new AMQP channel.
+    ///
+    /// # Errors
+    /// As the broker has them.
+    pub async fn channel(&self) -> lapin::Result<lapin::Channel> {
+        self.connection.create_channel().await
+    }
+
+    /// Whether the broker takes no messages now, for want of memory or disk.
+    pub fn is_blocked(&self) -> bool {
+        self.connection.status().blocked()
+    }
+
+    /// The connection is dead, for that reason; another is made.
+    pub fn give_up(&self, reason: String) {
+        self.reason.lock().get_or_insert(reason);
+        self.lost.notify_one();
+    }
+
+    /// Closes it, politely where the broker answers.
+    pub async fn close(&self) {
+        if self.connection.status().connected() {
+            _ = tokio::time::timeout(CLOSE_TIMEOUT, self.connection.close(200, "closed".into())).await;
+        }
+    }
+
+    async fn wait_for_end(&self, environment: &dyn Environment, shown: &str) -> String {
+        let mut events = pin!(self.connection.events_listener());
+        loop {
+            tokio::select! {
+                () = self.lost.notified() => {}
+                () = tokio::time::sleep(LOOK) => {}
+                event = events.next() => match event {
+                    // Errors of AMQP channels are among them.
+                    Some(Event::Error(error)) if !self.connection.status().connected() => return describe(&error),
+                    Some(Event::ConnectionBlocked(reason)) => {
+                        environment.log(Level::Warn, format!("event queue on {shown}: the broker takes no messages: {reason}"));
+                    }
+                    Some(Event::ConnectionUnblocked) => {
+                        environment.log(Level::Info, format!("event queue on {shown}: the broker takes messages again"));
+                    }
+                    Some(_) => {}
+                    None => return "the connection was closed".into(),
+                }
+            }
+            if let Some(reason) = self.reason.lock().take() {
+                return reason;
+            }
+            if !self.connection.status().connected() {
+                return "the connection was lost".into();
+            }
+        }
+    }
+}
+
+async fn open(broker: AMQPUri) -> lapin::Result<Connection> {
+    use_crypto();
+    let properties = ConnectionProperties::default().with_connection_name("mortise".into());
+    Connection::connect_uri(broker, properties).await
+}
+
+/// rustls asks for one provider of cryptography a process.
+fn use_crypto() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // Somebody else's choice is as good.
+        _ = rustls::crypto::ring::default_provider().install_default();
+    });
+}
+
+/// What an error says, without the library's words around it.
+pub fn describe(error: &lapin::Error) -> String {
+    match error.kind() {
+        lapin::ErrorKind::ProtocolError(error) => error.get_message().to_string(),
+        lapin::ErrorKind::IOError(error) => error.to_string(),
+        lapin::ErrorKind::MissingHeartbeatError => "no heartbeat came from the broker".into(),
+        _ => error.to_string(),
+    }
+}
+
+/// Half of it to the whole.
+pub fn jittered(pause: Duration) -> Duration {
+    #[expect(clippy::cast_precision_loss, reason = "32 bits fit")]
+    let share = (RandomState::new().hash_one(0_u8) >> 32) as f64 / 4_294_967_296.0;
+    pause.mul_f64(0.5 + share / 2.0)
+}
