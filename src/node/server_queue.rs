@@ -10,8 +10,8 @@ use crate::{
     error::Result,
     event_queue::{
         adapter::{
-            Consumer, Counts, DeadLetter, Delivery, Environment, EventQueueAdapter, Finished, Level, Message,
-            Outcome, Publish,
+            Consumer, Counts, DeadLetter, Delivery, Environment, EventQueueAdapter, Finished,
+            Level, Message, Outcome, Publish,
         },
         rabbitmq::{self, RabbitMqQueue},
         redis::RedisQueue,

@@ -64,7 +64,8 @@ impl Unsettled {
             return Acks::default();
         }
         let settled = self.entries.iter().take_while(|entry| entry.state != State::Open);
-        let through = settled.filter(|entry| entry.state == State::Done).map(|entry| entry.tag).last();
+        let through =
+            settled.filter(|entry| entry.state == State::Done).map(|entry| entry.tag).last();
         let mut single = std::mem::take(&mut self.done);
         single.retain(|&tag| through.is_none_or(|last| tag > last));
         for tag in &single {
@@ -116,7 +117,9 @@ impl Unsettled {
 
     fn trim(&mut self) {
         // What is done and not told is told with what `acks` gives.
-        while self.entries.front().is_some_and(|entry| entry.state == State::Told || (entry.state == State::Done && self.done.is_empty())) {
+        while self.entries.front().is_some_and(|entry| {
+            entry.state == State::Told || (entry.state == State::Done && self.done.is_empty())
+        }) {
             self.entries.pop_front();
         }
     }
