@@ -211,6 +211,11 @@ impl Session {
         self.connection.create_channel().await
     }
 
+    /// Whether the connection is there, as far as it is known.
+    pub fn is_up(&self) -> bool {
+        self.connection.status().connected()
+    }
+
     /// Whether the broker takes no messages now, for want of memory or disk.
     pub fn is_blocked(&self) -> bool {
         self.connection.status().blocked()

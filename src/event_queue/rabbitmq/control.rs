@@ -191,7 +191,7 @@ pub async fn run(shared: Arc<Shared>) {
                 shared.control.ready.send_replace(false);
                 *shared.control.wire.lock() = None;
             }
-            Err(error) if !failed && shared.link.session().is_ok() => {
+            Err(error) if !failed && session.is_up() => {
                 failed = true;
                 shared.warn(format!("the nodes of the event queue cannot talk to each other, which is tried again: {error}"));
             }

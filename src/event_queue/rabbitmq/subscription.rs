@@ -838,7 +838,8 @@ impl Subscription {
             self.orphans.insert(key, *ticket);
         }
         self.count_put_back(keys);
-        if let Some(reason) = reason {
+        // Whoever looks after the connection tells of its loss.
+        if let Some(reason) = reason.filter(|_| wire.session.is_up()) {
             self.doubted = true;
             let runs = lost.len();
             self.log(Level::Warn, &format!("has lost its AMQP channel, and makes another; {runs} messages that run may be run again: {reason}"));
