@@ -188,13 +188,13 @@ describe('options', () => {
   });
 
   test.each([
-    [{ pubSubManager: { adapter: 'nats' } }], [{ eventQueue: { adapter: 'redis' } }], [{ eventQueue: { adapter: 'rabbitmq' } }],
+    [{ pubSubManager: { adapter: 'nats' } }], [{ eventQueue: { adapter: 'kafka' } }],
   ])('%j is a clear error until it exists', (options) => {
     expect(() => createApp(options)).toThrow(expect.objectContaining({ code: 'E_ADAPTER_UNAVAILABLE' }));
   });
 
   test('the environment is beneath the options', async () => {
-    await withEnvironment({ CACHE_MEMORY_MAX: '3', LOCK_ADAPTER_DEFAULT: 'other', QUEUE_ADAPTER: 'rabbitmq' }, async () => {
+    await withEnvironment({ CACHE_MEMORY_MAX: '3', LOCK_ADAPTER_DEFAULT: 'other', QUEUE_ADAPTER: 'kafka' }, async () => {
       expect(() => createApp()).toThrow(expect.objectContaining({ code: 'E_ADAPTER_UNAVAILABLE' }));
       const app = makeApp({ eventQueue: { adapter: 'memory' } });
       for (let i = 0; i < 10; i++) await app.cache.set(`k${i}`, i);

@@ -55,14 +55,15 @@ function isFree(port) {
 }
 
 class RabbitMQServer {
-  /** `settings`: lines of its configuration. */
-  constructor(settings = []) {
+  /** `settings`: lines of its configuration; `advanced`: what only its Erlang configuration can say. */
+  constructor(settings = [], { advanced } = {}) {
     this.settings = settings;
+    this.advanced = advanced;
     this.folder = mkdtempSync(join(tmpdir(), 'mortise-rabbitmq-'));
   }
 
-  static async start(settings) {
-    const server = new RabbitMQServer(settings);
+  static async start(settings, options) {
+    const server = new RabbitMQServer(settings, options);
     // Somebody else may take a port between the look and the use.
     for (let attempt = 0; ; attempt++) {
       [server.port, server.distPort, server.mapperPort] = [await freePort(), await freePort(), await freePort()];
@@ -95,7 +96,7 @@ class RabbitMQServer {
       RABBITMQ_ENABLED_PLUGINS_FILE: join(folder, 'plugins'),
       RABBITMQ_CONFIG_FILE: join(folder, 'rabbitmq.conf'),
       RABBITMQ_CONF_ENV_FILE: join(folder, 'none'),
-      RABBITMQ_ADVANCED_CONFIG_FILE: join(folder, 'none.config'),
+      RABBITMQ_ADVANCED_CONFIG_FILE: join(folder, 'advanced.config'),
       RABBITMQ_PID_FILE: join(folder, 'pid'),
       // One thread each, which sleeps when there is nothing to do.
       RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: '+S 1:1 +SDcpu 1:1 +SDio 4 +A 4 +sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}',
@@ -111,6 +112,7 @@ class RabbitMQServer {
     // What the machine has little of must not stop publishers.
     const lines = ['disk_free_limit.absolute = 1MB', 'vm_memory_high_watermark.absolute = 1GB', 'log.console.level = info', ...this.settings];
     writeFileSync(join(this.folder, 'rabbitmq.conf'), `${lines.join('\n')}\n`);
+    if (this.advanced) writeFileSync(join(this.folder, 'advanced.config'), this.advanced);
     this.output = '';
     const arguments_ = ['-e', WATCH, mapper(), String(this.mapperPort), BINARY];
     const child = spawn(process.execPath, arguments_, { stdio: ['pipe', 'pipe', 'pipe'], detached: true, env: this.environment, cwd: this.folder });

@@ -157,6 +157,10 @@ fn join(deliveries: &[Delivery]) -> Vec<u8> {
     text
 }
 
+fn new_handle(call: &Call, queue: Queue) -> Reply {
+    call.new_handle::<Slot>(Arc::new(Mutex::new(Some(queue))))
+}
+
 fn slot<'a>(call: &'a Call) -> Result<&'a Slot> {
     call.handle::<Slot>(0)
 }
@@ -171,7 +175,7 @@ fn open_redis(call: &Call) -> Reply {
     let settings = Settings::from_json(&call.text(1)?)?;
     let environment = Arc::new(ear(call, 2, 0.0)?);
     let queue: Queue = RedisQueue::open(config, settings, environment, RUNTIME.handle());
-    call.new_handle::<Slot>(Arc::new(Mutex::new(Some(queue))))
+    new_handle(call, queue)
 }
 
 /// `rabbitQueueCheck(options)`: throws what is wrong with them.
@@ -185,7 +189,7 @@ fn open_rabbit(call: &Call) -> Reply {
     let config = rabbitmq::Config::from_json(&call.text(0)?)?;
     let settings = Settings::from_json(&call.text(1)?)?;
     let environment = Arc::new(ear(call, 2, 0.0)?);
-    call.new_handle(RabbitMqQueue::open(config, settings, environment, RUNTIME.handle()))
+    new_handle(call, RabbitMqQueue::open(config, settings, environment, RUNTIME.handle()))
 }
 
 fn ear(call: &Call, argument: usize, channel: f64) -> Result<Ear> {

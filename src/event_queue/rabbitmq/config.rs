@@ -91,7 +91,8 @@ impl Config {
         };
         let broker = |host: &str| {
             let host = if host.is_empty() { "127.0.0.1" } else { host };
-            AMQPUri::from_str(&format!("{scheme}://{user}{host}{path}")).map_err(|_| wrong("it cannot be read"))
+            AMQPUri::from_str(&format!("{scheme}://{user}{host}{path}"))
+                .map_err(|_| wrong("it cannot be read"))
         };
         let mut brokers = hosts.split(',').map(broker).collect::<Result<Vec<_>>>()?;
         for broker in &mut brokers {
@@ -125,7 +126,9 @@ fn duration(name: &str, milliseconds: f64) -> Result<Duration> {
     if milliseconds >= 1.0 && milliseconds <= f64::from(i32::MAX) {
         return Ok(Duration::from_secs_f64(milliseconds / 1000.0));
     }
-    Err(invalid(&format!("the option {name} of rabbitmq is a number of milliseconds from 1: {milliseconds}")))
+    Err(invalid(&format!(
+        "the option {name} of rabbitmq is a number of milliseconds from 1: {milliseconds}"
+    )))
 }
 
 /// AMQP counts heartbeats in whole seconds.
@@ -157,7 +160,8 @@ mod tests {
 
     #[test]
     fn urls_name_hosts_users_and_virtual_hosts() {
-        let config = Config::from_url("amqps://me:p%40ss@a,b:7/my%2Fhost?heartbeat=3").expect("valid");
+        let config =
+            Config::from_url("amqps://me:p%40ss@a,b:7/my%2Fhost?heartbeat=3").expect("valid");
         let [a, b] = config.brokers.as_slice() else { panic!("two brokers") };
         assert_eq!((a.authority.host.as_str(), a.authority.port), ("a", 5671));
         assert_eq!((b.authority.host.as_str(), b.authority.port), ("b", 7));
@@ -174,7 +178,10 @@ mod tests {
         let json = r#"{"url":"amqp://h","heartbeat":1500,"connectTimeout":70,"commandTimeout":80,"namePrefix":"x.y"}"#;
         let config = Config::from_json(json).expect("valid");
         assert_eq!(config.brokers[0].query.heartbeat, Some(2));
-        assert_eq!((config.connect_timeout.as_millis(), config.command_timeout.as_millis()), (70, 80));
+        assert_eq!(
+            (config.connect_timeout.as_millis(), config.command_timeout.as_millis()),
+            (70, 80)
+        );
         assert_eq!(config.name_prefix, "x.y");
     }
 
@@ -191,7 +198,8 @@ mod tests {
             (r#"{"namePrefix":"amq.x"}"#, "namePrefix"),
             (r#"{"colour":1}"#, "colour"),
         ] {
-            let message = Config::from_json(json).err().unwrap_or_else(|| panic!("{json}")).to_string();
+            let message =
+                Config::from_json(json).err().unwrap_or_else(|| panic!("{json}")).to_string();
             assert!(message.contains(named), "{message}");
             assert!(!message.contains("hid"), "{message}");
         }

@@ -21,9 +21,9 @@ use tokio::sync::{Notify, watch};
 
 /// The pause after the first failure; each is twice the one before.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// A connection that has lasted for so long is no sign of a broker that lets nobody stay.
-const LASTING: Duration = Duration::from_secs(2);
+const LASTING: Duration = Duration::from_millis(500);
 /// How often a connection of which nothing was heard is looked at.
 const LOOK: Duration = Duration::from_secs(2);
 /// How long closing may take.
@@ -160,7 +160,12 @@ impl Link {
             match tokio::time::timeout(self.config.connect_timeout, open(broker.clone())).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => reason = format!("{host}: {}", describe(&error)),
-                Err(_) => reason = format!("{host} did not answer within {} ms", self.config.connect_timeout.as_millis()),
+                Err(_) => {
+                    reason = format!(
+                        "{host} did not answer within {} ms",
+                        self.config.connect_timeout.as_millis()
+                    )
+                }
             }
         }
         Err(reason)
@@ -169,7 +174,8 @@ impl Link {
     fn ready(&self) {
         let before = std::mem::replace(&mut *self.state.lock(), (State::Ready, Instant::now())).0;
         if let State::Away(_) = before {
-            self.environment.log(Level::Info, format!("event queue on {} is back", self.config.shown));
+            self.environment
+                .log(Level::Info, format!("event queue on {} is back", self.config.shown));
         }
     }
 
@@ -181,13 +187,20 @@ impl Link {
         }
         *state = (State::Away(reason.clone()), Instant::now());
         drop(state);
-        self.environment.log(Level::Warn, format!("event queue on {} is away: {reason}", self.config.shown));
+        self.environment
+            .log(Level::Warn, format!("event queue on {} is away: {reason}", self.config.shown));
     }
 }
 
 impl Session {
     fn new(number: u64, connection: Connection) -> Self {
-        Self { number, connection, declared: Default::default(), lost: Notify::new(), reason: Mutex::default() }
+        Self {
+            number,
+            connection,
+            declared: Default::default(),
+            lost: Notify::new(),
+            reason: Mutex::default(),
+        }
     }
 
     /// A new AMQP channel.
@@ -196,6 +209,11 @@ impl Session {
     /// As the broker has them.
     pub async fn channel(&self) -> lapin::Result<lapin::Channel> {
         self.connection.create_channel().await
+    }
+
+    /// Whether the connection is there, as far as it is known.
+    pub fn is_up(&self) -> bool {
+        self.connection.status().connected()
     }
 
     /// Whether the broker takes no messages now, for want of memory or disk.
@@ -212,7 +230,8 @@ impl Session {
     /// Closes it, politely where the broker answers.
     pub async fn close(&self) {
         if self.connection.status().connected() {
-            _ = tokio::time::timeout(CLOSE_TIMEOUT, self.connection.close(200, "closed".into())).await;
+            _ = tokio::time::timeout(CLOSE_TIMEOUT, self.connection.close(200, "closed".into()))
+                .await;
         }
     }
 

@@ -10,7 +10,8 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::{
     BasicProperties, Channel, ExchangeKind,
     options::{
-        BasicConsumeOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+        BasicConsumeOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions,
+        QueueDeclareOptions,
     },
     types::FieldTable,
 };
@@ -34,10 +35,22 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// What goes over the exchange.
 #[derive(Debug, Serialize, Deserialize)]
 enum Note {
-    Question { question: Question, channel: String, to: String, number: u64 },
-    Answer { answer: Answer, number: u64 },
+    Question {
+        question: Question,
+        channel: String,
+        to: String,
+        number: u64,
+    },
+    Answer {
+        answer: Answer,
+        number: u64,
+    },
     /// These messages of a channel were put back by the node with that queue.
-    PutBack { channel: String, keys: Vec<String>, by: String },
+    PutBack {
+        channel: String,
+        keys: Vec<String>,
+        by: String,
+    },
 }
 
 /// What a node asks all others, and itself, of a channel.
@@ -89,17 +102,32 @@ impl Control {
     ///
     /// # Errors
     /// As the broker and the connection have them.
-    pub async fn ask(&self, shared: &Shared, channel: &str, question: Question) -> Result<Vec<Answer>> {
+    pub async fn ask(
+        &self,
+        shared: &Shared,
+        channel: &str,
+        question: Question,
+    ) -> Result<Vec<Answer>> {
         let session = shared.link.session()?;
         let mut ready = self.ready.subscribe();
-        _ = tokio::time::timeout(shared.link.config().command_timeout, ready.wait_for(|ready| *ready)).await;
+        _ = tokio::time::timeout(
+            shared.link.config().command_timeout,
+            ready.wait_for(|ready| *ready),
+        )
+        .await;
         let Some(wire) = self.wire.lock().clone() else { return Err(shared.link.away()) };
         let nodes = names::nodes(&shared.link.config().name_prefix);
-        let expected = shared.state_of(&session, &nodes).await?.map_or(1, |(_, consumers)| consumers.max(1));
+        let expected =
+            shared.state_of(&session, &nodes).await?.map_or(1, |(_, consumers)| consumers.max(1));
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let (told, mut answers) = mpsc::unbounded_channel();
         self.waiting.lock().insert(number, told);
-        let note = Note::Question { question, channel: channel.to_owned(), to: wire.queue.clone(), number };
+        let note = Note::Question {
+            question,
+            channel: channel.to_owned(),
+            to: wire.queue.clone(),
+            number,
+        };
         wire.send(&wire.exchange, "", &note);
         let mut all = Vec::new();
         let collect = async {
@@ -116,7 +144,11 @@ impl Control {
     /// Tells all nodes of messages that were put back, which are not to count as having ended theirs.
     pub fn tell_put_back(&self, channel: &str, keys: Vec<String>) {
         let Some(wire) = self.wire.lock().clone() else { return };
-        wire.send(&wire.exchange, "", &Note::PutBack { channel: channel.to_owned(), keys, by: wire.queue.clone() });
+        wire.send(
+            &wire.exchange,
+            "",
+            &Note::PutBack { channel: channel.to_owned(), keys, by: wire.queue.clone() },
+        );
     }
 
     fn answered(&self, number: u64, answer: Answer) {
@@ -131,7 +163,10 @@ impl Wire {
     fn send(&self, exchange: &str, queue: &str, note: &Note) {
         let Ok(text) = serde_json::to_vec(note) else { return };
         let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
-        _ = self.channel.basic_publish(exchange.into(), queue.into(), options, &text, properties).now_or_never();
+        _ = self
+            .channel
+            .basic_publish(exchange.into(), queue.into(), options, &text, properties)
+            .now_or_never();
     }
 }
 
@@ -140,7 +175,10 @@ pub async fn run(shared: Arc<Shared>) {
     let mut sessions = shared.link.sessions();
     let mut failed = false;
     loop {
-        let Ok(present) = sessions.wait_for(Option::is_some).await.map(|session| session.clone()) else { return };
+        let Ok(present) = sessions.wait_for(Option::is_some).await.map(|session| session.clone())
+        else {
+            return;
+        };
         let Some(session) = present else { continue };
         match open(&shared, &session).await {
             Ok((wire, consumers)) => {
@@ -153,7 +191,7 @@ pub async fn run(shared: Arc<Shared>) {
                 shared.control.ready.send_replace(false);
                 *shared.control.wire.lock() = None;
             }
-            Err(error) if !failed && shared.link.session().is_ok() => {
+            Err(error) if !failed && session.is_up() => {
                 failed = true;
                 shared.warn(format!("the nodes of the event queue cannot talk to each other, which is tried again: {error}"));
             }
@@ -170,15 +208,44 @@ async fn open(shared: &Shared, session: &Session) -> Result<(Wire, [lapin::Consu
     declare(link, session, &nodes, topology::quorum()).await?;
     let channel = link.within(session.channel()).await?;
     let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-    link.within(channel.exchange_declare(exchange.as_str().into(), ExchangeKind::Fanout, durable, FieldTable::default())).await?;
-    let own = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
-    let queue = link.within(channel.queue_declare("".into(), own, FieldTable::default())).await?.name().to_string();
-    let bind = channel.queue_bind(queue.as_str().into(), exchange.as_str().into(), "".into(), QueueBindOptions::default(), FieldTable::default());
+    link.within(channel.exchange_declare(
+        exchange.as_str().into(),
+        ExchangeKind::Fanout,
+        durable,
+        FieldTable::default(),
+    ))
+    .await?;
+    let own = QueueDeclareOptions {
+        exclusive: true,
+        auto_delete: true,
+        ..QueueDeclareOptions::default()
+    };
+    let queue = link
+        .within(channel.queue_declare("".into(), own, FieldTable::default()))
+        .await?
+        .name()
+        .to_string();
+    let bind = channel.queue_bind(
+        queue.as_str().into(),
+        exchange.as_str().into(),
+        "".into(),
+        QueueBindOptions::default(),
+        FieldTable::default(),
+    );
     link.within(bind).await?;
     let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
-    let notes = link.within(channel.basic_consume(queue.as_str().into(), "".into(), options, FieldTable::default())).await?;
+    let notes = link
+        .within(channel.basic_consume(
+            queue.as_str().into(),
+            "".into(),
+            options,
+            FieldTable::default(),
+        ))
+        .await?;
     // Counted only when it hears what is said.
-    let presence = link.within(channel.basic_consume(nodes.into(), "".into(), options, FieldTable::default())).await?;
+    let presence = link
+        .within(channel.basic_consume(nodes.into(), "".into(), options, FieldTable::default()))
+        .await?;
     Ok((Wire { channel, exchange, queue }, [notes, presence]))
 }
 
@@ -194,7 +261,9 @@ async fn serve(shared: &Arc<Shared>, wire: &Wire, [mut notes, presence]: [lapin:
                 });
             }
             Ok(Note::Answer { answer, number }) => shared.control.answered(number, answer),
-            Ok(Note::PutBack { channel, keys, by }) if by != wire.queue => shared.put_back(&channel, &keys),
+            Ok(Note::PutBack { channel, keys, by }) if by != wire.queue => {
+                shared.put_back(&channel, &keys)
+            }
             _ => {}
         }
     }

@@ -1,12 +1,7 @@
 //! Dead letters: a queue of their own, looked through on an AMQP channel that is closed afterwards, so that what was not
 //! taken out goes back in its order.
 
-use super::{
-    Shared,
-    message::Envelope,
-    names::Names,
-    publisher::Target,
-};
+use super::{Shared, message::Envelope, names::Names, publisher::Target};
 use crate::{error::Result, event_queue::adapter::DeadLetter};
 use futures_util::StreamExt as _;
 use lapin::{
@@ -34,7 +29,11 @@ struct Letter {
 pub async fn list(shared: &Shared, channel: &str) -> Result<Vec<DeadLetter>> {
     let Some((amqp, letters)) = open(shared, channel).await? else { return Ok(Vec::new()) };
     put_back(shared, channel, amqp, letters.len()).await;
-    let letter = |letter: Letter| DeadLetter { id: letter.envelope.id, text: letter.text, error: letter.envelope.error.unwrap_or_default() };
+    let letter = |letter: Letter| DeadLetter {
+        id: letter.envelope.id,
+        text: letter.text,
+        error: letter.envelope.error.unwrap_or_default(),
+    };
     Ok(letters.into_iter().map(letter).collect())
 }
 
@@ -60,11 +59,20 @@ async fn take(shared: &Shared, channel: &str, id: Option<&str>, again: bool) -> 
     let name: Arc<str> = channel.into();
     let mut count = 0_usize;
     let mut outcome = Ok(());
-    for letter in letters.into_iter().filter(|letter| id.is_none_or(|id| letter.envelope.id == id)) {
-        let envelope = Envelope { id: letter.envelope.id, nonce: Some(shared.unique.next()), retried: Some(0), ..Envelope::default() };
+    for letter in letters.into_iter().filter(|letter| id.is_none_or(|id| letter.envelope.id == id))
+    {
+        let envelope = Envelope {
+            id: letter.envelope.id,
+            nonce: Some(shared.unique.next()),
+            retried: Some(0),
+            ..Envelope::default()
+        };
         outcome = async {
             if again {
-                shared.publisher.send(Arc::clone(&name), Target::Main, envelope, letter.text).await?;
+                shared
+                    .publisher
+                    .send(Arc::clone(&name), Target::Main, envelope, letter.text)
+                    .await?;
             }
             shared.link.within(amqp.basic_ack(letter.tag, BasicAckOptions::default())).await
         }
@@ -87,11 +95,20 @@ async fn open(shared: &Shared, channel: &str) -> Result<Option<(Channel, Vec<Let
     let mut letters = Vec::new();
     if count > 0 {
         shared.link.within(amqp.basic_qos(u16::MAX, BasicQosOptions::default())).await?;
-        let consume = amqp.basic_consume(dead.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default());
+        let consume = amqp.basic_consume(
+            dead.into(),
+            "".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        );
         let mut stream = shared.link.within(consume).await?;
         // Somebody else may look through them, too, and have some.
         while letters.len() < count as usize {
-            let Ok(Some(delivery)) = tokio::time::timeout(shared.link.config().command_timeout, stream.next()).await else { break };
+            let Ok(Some(delivery)) =
+                tokio::time::timeout(shared.link.config().command_timeout, stream.next()).await
+            else {
+                break;
+            };
             let delivery = delivery.map_err(|error| shared.link.error(&error))?;
             let (envelope, _) = Envelope::of(&delivery.properties);
             letters.push(Letter { tag: delivery.delivery_tag, envelope, text: delivery.data });

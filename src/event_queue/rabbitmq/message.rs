@@ -47,7 +47,8 @@ impl Envelope {
     pub fn to_properties(&self) -> BasicProperties {
         let mut properties = BasicProperties::default().with_delivery_mode(PERSISTENT);
         let mut headers = FieldTable::default();
-        let mut number = |name: &str, value: i64| _ = headers.insert(name.into(), AMQPValue::LongLongInt(value));
+        let mut number =
+            |name: &str, value: i64| _ = headers.insert(name.into(), AMQPValue::LongLongInt(value));
         if let Some(retried) = self.retried {
             number(RETRIED, retried.into());
         }
@@ -57,7 +58,9 @@ impl Envelope {
         if self.left > 0 {
             number(LEFT, i64::try_from(self.left).unwrap_or(i64::MAX));
         }
-        let mut text = |name: &str, value: &str| _ = headers.insert(name.into(), AMQPValue::LongString(LongString::from(value)));
+        let mut text = |name: &str, value: &str| {
+            _ = headers.insert(name.into(), AMQPValue::LongString(LongString::from(value)))
+        };
         if let Some(error) = &self.error {
             text(ERROR, cut(error));
         }
@@ -123,7 +126,11 @@ pub struct Unique {
 impl Default for Unique {
     fn default() -> Self {
         // Two of the process's random keys: 128 bits.
-        let prefix = format!("{:016x}{:016x}", RandomState::new().hash_one(1), RandomState::new().hash_one(2));
+        let prefix = format!(
+            "{:016x}{:016x}",
+            RandomState::new().hash_one(1),
+            RandomState::new().hash_one(2)
+        );
         Self { prefix, count: 0.into() }
     }
 }

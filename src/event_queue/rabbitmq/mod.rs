@@ -2,13 +2,14 @@
 //!
 //! [`connection`] keeps the connection; [`publisher`] and each [`subscription`] are tasks with an AMQP channel of their own, which
 //! is made anew when it is lost; [`control`] is how nodes talk to each other. What is tried again or kept
-//! back waits in a queue whose messages expire into the main one; see [`topology`].
+//! back waits in a queue whose messages expire into the main one; see [`topology`] and [`delays`].
 
 mod bounded;
 pub mod config;
 mod connection;
 mod control;
 mod dead;
+mod delays;
 mod message;
 mod names;
 mod publisher;
@@ -19,7 +20,9 @@ mod unsettled;
 pub use config::Config;
 
 use super::{
-    adapter::{Consumer, Counts, DeadLetter, Environment, EventQueueAdapter, Finished, Level, Publish},
+    adapter::{
+        Consumer, Counts, DeadLetter, Environment, EventQueueAdapter, Finished, Level, Publish,
+    },
     settings::Settings,
 };
 use crate::error::{Error, Result};
@@ -91,7 +94,12 @@ struct Beat {
 
 impl RabbitMqQueue {
     /// Connects in the background.
-    pub fn open(config: Config, settings: Settings, environment: Arc<dyn Environment>, runtime: &Handle) -> Arc<dyn EventQueueAdapter> {
+    pub fn open(
+        config: Config,
+        settings: Settings,
+        environment: Arc<dyn Environment>,
+        runtime: &Handle,
+    ) -> Arc<dyn EventQueueAdapter> {
         let link = Arc::new(Link::new(config, Arc::clone(&environment)));
         let (publisher, publishes) = Publisher::new(Arc::clone(&link));
         let shared = Arc::new(Shared {
@@ -112,7 +120,12 @@ impl RabbitMqQueue {
         shared.spawn(control::run(Arc::clone(&shared)));
         shared.spawn(Arc::clone(&shared).watch_environment());
         let connects = shared.spawn(async move { link.run().await });
-        Arc::new(Self { shared, closed: AtomicBool::new(false), connection: Mutex::new(Some(connects)), looking: AsyncMutex::default() })
+        Arc::new(Self {
+            shared,
+            closed: AtomicBool::new(false),
+            connection: Mutex::new(Some(connects)),
+            looking: AsyncMutex::default(),
+        })
     }
 
     fn tell(&self, subscription: u32, command: Command) {
@@ -157,7 +170,11 @@ impl Shared {
     async fn state_of(&self, session: &Session, queue: &str) -> Result<Option<(u32, u32)>> {
         let channel = self.link.within(session.channel()).await?;
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        match self.link.within(channel.queue_declare(queue.into(), options, topology::quorum())).await {
+        match self
+            .link
+            .within(channel.queue_declare(queue.into(), options, topology::quorum()))
+            .await
+        {
             Ok(queue) => {
                 _ = self.link.within(channel.close(200, "done".into())).await;
                 Ok(Some((queue.message_count(), queue.consumer_count())))
@@ -174,10 +191,12 @@ impl Shared {
 
     /// Tells subscriptions whether their channel is paused: those of one channel, or all.
     async fn look_for_pauses(&self, channel: Option<&str>) {
-        let mut channels: Vec<Arc<str>> = self.subscriptions.lock().iter().map(|it| Arc::clone(&it.channel)).collect();
+        let mut channels: Vec<Arc<str>> =
+            self.subscriptions.lock().iter().map(|it| Arc::clone(&it.channel)).collect();
         channels.sort();
         channels.dedup();
-        for name in channels.iter().filter(|name| channel.is_none_or(|channel| channel == &***name)) {
+        for name in channels.iter().filter(|name| channel.is_none_or(|channel| channel == &***name))
+        {
             let Ok(session) = self.link.session() else { return };
             // A connection that is lost now is looked at again later.
             let Ok(paused) = self.is_paused(&session, &self.names(name)).await else { return };
@@ -190,7 +209,11 @@ impl Shared {
     /// The subscriptions of a channel.
     fn of(&self, channel: &str) -> Vec<mpsc::UnboundedSender<Command>> {
         let subscriptions = self.subscriptions.lock();
-        subscriptions.iter().filter(|it| &*it.channel == channel).map(|it| it.commands.clone()).collect()
+        subscriptions
+            .iter()
+            .filter(|it| &*it.channel == channel)
+            .map(|it| it.commands.clone())
+            .collect()
     }
 
     /// What this node answers to all.
@@ -252,7 +275,10 @@ impl Shared {
                 Some(asked) if !beat.stalled && asked.elapsed() >= longest => {
                     beat.stalled = true;
                     drop(beat);
-                    self.warn(format!("the event loop has stood still for {} ms: its messages are run by others", longest.as_millis()));
+                    self.warn(format!(
+                        "the event loop has stood still for {} ms: its messages are run by others",
+                        longest.as_millis()
+                    ));
                     self.tell_all(|| Command::Stall(true));
                 }
                 _ => {}
@@ -286,7 +312,8 @@ impl EventQueueAdapter for RabbitMqQueue {
                 None => (unique, None),
                 Some(id) => (id, Some(unique)),
             };
-            let target = if message.delay == 0 { Target::Main } else { Target::Delay(message.delay) };
+            let target =
+                if message.delay == 0 { Target::Main } else { Target::Delay(message.delay) };
             let envelope = Envelope { id, nonce, ..Envelope::default() };
             Outgoing { channel, target, envelope, text: message.text.into_bytes(), done }
         };
@@ -296,7 +323,13 @@ impl EventQueueAdapter for RabbitMqQueue {
     fn subscribe(&self, channel: &str, concurrency: u32, consumer: Arc<dyn Consumer>) -> u32 {
         let channel: Arc<str> = channel.into();
         let (commands, receiver) = mpsc::unbounded_channel();
-        let subscription = Subscription::new(Arc::clone(&self.shared), Arc::clone(&channel), concurrency, consumer, (&commands, receiver));
+        let subscription = Subscription::new(
+            Arc::clone(&self.shared),
+            Arc::clone(&channel),
+            concurrency,
+            consumer,
+            (&commands, receiver),
+        );
         let number = {
             let mut subscriptions = self.shared.subscriptions.lock();
             subscriptions.push(Subscribed { channel, commands });
@@ -329,7 +362,8 @@ impl EventQueueAdapter for RabbitMqQueue {
         if self.closed.swap(true, Ordering::AcqRel) {
             return;
         }
-        let subscriptions: Vec<_> = self.shared.subscriptions.lock().iter().map(|it| it.commands.clone()).collect();
+        let subscriptions: Vec<_> =
+            self.shared.subscriptions.lock().iter().map(|it| it.commands.clone()).collect();
         let mut ends = Vec::new();
         for commands in subscriptions {
             let (told, end) = oneshot::channel();
@@ -379,7 +413,14 @@ impl EventQueueAdapter for RabbitMqQueue {
         let paused = self.shared.is_paused(&session, &names).await?;
         let sum = |of: fn(&Answer) -> u64| answers.iter().map(of).sum::<u64>();
         let (running, held) = (sum(|answer| answer.running), sum(|answer| answer.held));
-        Ok(Counts { waiting: waiting + held, delayed: None, running, dead, paused, oldest_age: None })
+        Ok(Counts {
+            waiting: waiting + held,
+            delayed: None,
+            running,
+            dead,
+            paused,
+            oldest_age: None,
+        })
     }
 
     async fn dead_letters(&self, channel: &str) -> Result<Vec<DeadLetter>> {

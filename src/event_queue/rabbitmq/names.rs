@@ -6,7 +6,7 @@ use xxhash_rust::xxh3::xxh3_128;
 /// Longer names are shortened, so that what follows has room in the 255 bytes of an AMQP name.
 const LONGEST: usize = 180;
 /// Parts of a name that mean something after a channel's name, or in its place.
-const RESERVED: [&str; 4] = ["dead", "delay", "nodes", "paused"];
+const RESERVED: [&str; 5] = ["dead", "delay", "delays", "nodes", "paused"];
 
 /// The names of all that belongs to one channel.
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ pub struct Names {
     pub dead: String,
     /// The queue whose existence says that the channel is paused.
     pub paused: String,
+    /// The queue in which the pauses are noted that have queues.
+    pub delays: String,
 }
 
 impl Names {
@@ -24,7 +26,12 @@ impl Names {
     /// hash of it. No two channels share one.
     pub fn of(prefix: &str, channel: &str) -> Self {
         let main = format!("{prefix}.{}", shortened(encode(channel), channel));
-        Self { dead: format!("{main}.dead"), paused: format!("{main}.paused"), main }
+        Self {
+            dead: format!("{main}.dead"),
+            paused: format!("{main}.paused"),
+            delays: format!("{main}.delays"),
+            main,
+        }
     }
 
     /// The queue in which messages wait for so many milliseconds.
@@ -86,12 +93,29 @@ mod tests {
     fn no_two_channels_share_a_name_and_all_names_are_short_enough() {
         let long = "🦀".repeat(300);
         let other = format!("{}!", "🦀".repeat(299));
-        let channels = ["a", "a b", "a%20b", "a.dead", "dead", "nodes", "a.delay.500", "a.paused", "a:b", "a@b", "é", "", ".", &long, &other];
+        let channels = [
+            "a",
+            "a b",
+            "a%20b",
+            "a.dead",
+            "dead",
+            "nodes",
+            "a.delay.500",
+            "a.delays",
+            "a.paused",
+            "a:b",
+            "a@b",
+            "é",
+            "",
+            ".",
+            &long,
+            &other,
+        ];
         let mut all: Vec<String> = channels
             .iter()
             .flat_map(|channel| {
                 let names = Names::of("mortise", channel);
-                [names.delay(1_800_000_000), names.main, names.dead, names.paused]
+                [names.delay(1_800_000_000), names.main, names.dead, names.paused, names.delays]
             })
             .chain([nodes("mortise")])
             .collect();
@@ -112,7 +136,16 @@ mod tests {
 
     #[test]
     fn pauses_are_rounded_up_to_two_digits() {
-        for (given, wanted) in [(1, 1), (10, 10), (99, 99), (101, 110), (500, 500), (1001, 1100), (123_456, 130_000), (995, 1000)] {
+        for (given, wanted) in [
+            (1, 1),
+            (10, 10),
+            (99, 99),
+            (101, 110),
+            (500, 500),
+            (1001, 1100),
+            (123_456, 130_000),
+            (995, 1000),
+        ] {
             assert_eq!(rounded(given), wanted);
         }
     }

@@ -2,6 +2,7 @@
 
 use super::{
     connection::{Link, Session, State, describe},
+    delays,
     message::Envelope,
     names::{Names, rounded},
     topology,
@@ -79,8 +80,12 @@ impl Publisher {
 
     /// Publishes messages, in their order.
     pub fn publish(&self, messages: Vec<Outgoing>) {
-        if let Err(mpsc::error::SendError(Command::Publish(messages))) = self.commands.send(Command::Publish(messages)) {
-            messages.into_iter().for_each(|message| (message.done)(Err(Error::Closed("event queue"))));
+        if let Err(mpsc::error::SendError(Command::Publish(messages))) =
+            self.commands.send(Command::Publish(messages))
+        {
+            messages
+                .into_iter()
+                .for_each(|message| (message.done)(Err(Error::Closed("event queue"))));
         }
     }
 
@@ -88,7 +93,13 @@ impl Publisher {
     ///
     /// # Errors
     /// As the broker and the connection have them.
-    pub async fn send(&self, channel: Arc<str>, target: Target, envelope: Envelope, text: Vec<u8>) -> Result<()> {
+    pub async fn send(
+        &self,
+        channel: Arc<str>,
+        target: Target,
+        envelope: Envelope,
+        text: Vec<u8>,
+    ) -> Result<()> {
         let (told, result) = oneshot::channel();
         let done = Box::new(move |stored: Result<String>| _ = told.send(stored.map(drop)));
         self.publish(vec![Outgoing { channel, target, envelope, text, done }]);
@@ -197,7 +208,11 @@ impl Task {
     }
 
     /// Publishes on the channel until it is lost.
-    async fn serve(&mut self, mut wire: Wire, sessions: &mut watch::Receiver<Option<Arc<Session>>>) {
+    async fn serve(
+        &mut self,
+        mut wire: Wire,
+        sessions: &mut watch::Receiver<Option<Arc<Session>>>,
+    ) {
         let mut commands = Vec::with_capacity(TURN);
         loop {
             while wire.again.front().is_some_and(|(at, ..)| *at <= Instant::now()) {
@@ -205,7 +220,8 @@ impl Task {
                 wire.send(&self.link, message, deadline).await;
             }
             while let Some(message) = self.waiting.pop_front() {
-                wire.send(&self.link, message, Instant::now() + self.link.config().command_timeout).await;
+                wire.send(&self.link, message, Instant::now() + self.link.config().command_timeout)
+                    .await;
             }
             if wire.pending.is_empty() && wire.again.is_empty() {
                 self.flushes.drain(..).for_each(|told| _ = told.send(()));
@@ -238,7 +254,12 @@ impl Task {
         }
         let error = self.link.away();
         let again = wire.again.into_iter().map(|(_, message, _)| message.done);
-        wire.pending.into_iter().flatten().map(|it| it.done).chain(again).for_each(|done| done(Err(error.clone())));
+        wire.pending
+            .into_iter()
+            .flatten()
+            .map(|it| it.done)
+            .chain(again)
+            .for_each(|done| done(Err(error.clone())));
     }
 }
 
@@ -246,7 +267,15 @@ impl Wire {
     async fn open(link: &Link, session: Arc<Session>) -> Result<Wire> {
         let channel = link.within(session.channel()).await?;
         link.within(channel.confirm_select(ConfirmSelectOptions::default())).await?;
-        Ok(Self { session, channel, places: HashMap::new(), sent: FuturesUnordered::new(), pending: VecDeque::new(), first: 0, again: VecDeque::new() })
+        Ok(Self {
+            session,
+            channel,
+            places: HashMap::new(),
+            sent: FuturesUnordered::new(),
+            pending: VecDeque::new(),
+            first: 0,
+            again: VecDeque::new(),
+        })
     }
 
     async fn send(&mut self, link: &Link, message: Outgoing, deadline: Instant) {
@@ -261,7 +290,8 @@ impl Wire {
         let amqp = self.channel.clone();
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let mut sent: Sent = Box::pin(async move {
-            let confirm = amqp.basic_publish("".into(), queue.into(), options, &text, properties).await;
+            let confirm =
+                amqp.basic_publish("".into(), queue.into(), options, &text, properties).await;
             let confirmation = match confirm {
                 Ok(confirm) => confirm.await,
                 Err(error) => Err(error),
@@ -276,7 +306,13 @@ impl Wire {
     }
 
     /// The queue for that target, declared where that is needed.
-    async fn place(&mut self, link: &Link, channel: &Arc<str>, target: Target, envelope: &mut Envelope) -> Result<String> {
+    async fn place(
+        &mut self,
+        link: &Link,
+        channel: &Arc<str>,
+        target: Target,
+        envelope: &mut Envelope,
+    ) -> Result<String> {
         let Self { session, places, .. } = self;
         let place = match places.get_mut(channel) {
             Some(place) => place,
@@ -305,8 +341,10 @@ impl Wire {
                 envelope.left = milliseconds.saturating_sub(hop);
                 let queue = place.names.delay(hop);
                 let now = Instant::now();
-                if place.delays.get(&hop).is_none_or(|renewal| *renewal <= now) {
+                let renewal = place.delays.get(&hop);
+                if renewal.is_none_or(|renewal| *renewal <= now) {
                     declare(link, session, &queue, topology::delay(hop, &place.names.main)).await?;
+                    delays::note(link, session, &place.names, hop).await?;
                     place.delays.insert(hop, now + Duration::from_millis(topology::renewal(hop)));
                 }
                 Ok(queue)
@@ -314,7 +352,11 @@ impl Wire {
         }
     }
 
-    fn confirmed(&mut self, link: &Link, (number, confirmation, text): (u64, lapin::Result<Confirmation>, Vec<u8>)) {
+    fn confirmed(
+        &mut self,
+        link: &Link,
+        (number, confirmation, text): (u64, lapin::Result<Confirmation>, Vec<u8>),
+    ) {
         // One whose time had passed is nobody's.
         let at = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
         let pending = at.and_then(|at| self.pending.get_mut(at)?.take());
@@ -338,10 +380,16 @@ impl Wire {
                     declared.clear();
                 }
                 let queue = &returned.delivery.routing_key;
-                Err(Error::RabbitMq(format!("{shown}: message {id} could not be routed, the queue {queue} is gone")))
+                Err(Error::RabbitMq(format!(
+                    "{shown}: message {id} could not be routed, the queue {queue} is gone"
+                )))
             }
-            Ok(Confirmation::Nack(None)) => Err(Error::RabbitMq(format!("{shown} refused message {id}"))),
-            Err(error) => Err(Error::Unavailable { server: shown.clone(), reason: describe(&error) }),
+            Ok(Confirmation::Nack(None)) => {
+                Err(Error::RabbitMq(format!("{shown} refused message {id}")))
+            }
+            Err(error) => {
+                Err(Error::Unavailable { server: shown.clone(), reason: describe(&error) })
+            }
         });
     }
 
@@ -372,7 +420,12 @@ impl Wire {
 ///
 /// # Errors
 /// As the broker and the connection have them.
-pub async fn declare(link: &Link, session: &Session, queue: &str, arguments: FieldTable) -> Result<()> {
+pub async fn declare(
+    link: &Link,
+    session: &Session,
+    queue: &str,
+    arguments: FieldTable,
+) -> Result<()> {
     let channel = link.within(session.channel()).await?;
     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
     link.within(channel.queue_declare(queue.into(), options, arguments)).await?;
@@ -383,7 +436,12 @@ pub async fn declare(link: &Link, session: &Session, queue: &str, arguments: Fie
 ///
 /// # Errors
 /// As the broker and the connection have them.
-pub async fn declare_once(link: &Link, session: &Session, queue: &str, arguments: FieldTable) -> Result<()> {
+pub async fn declare_once(
+    link: &Link,
+    session: &Session,
+    queue: &str,
+    arguments: FieldTable,
+) -> Result<()> {
     // Held meanwhile, so that nobody publishes to a queue that is being made.
     let mut declared = session.declared.lock().await;
     if !declared.contains(queue) {

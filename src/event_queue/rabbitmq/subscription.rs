@@ -8,6 +8,7 @@ use super::{
     Shared,
     bounded::Bounded,
     connection::{Session, describe, jittered},
+    delays,
     message::{Envelope, retried_before},
     names::Names,
     publisher::{Target, declare_once},
@@ -24,7 +25,9 @@ use crate::{
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use lapin::{
     Channel,
-    options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions},
+    options::{
+        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+    },
     types::FieldTable,
 };
 use std::{
@@ -266,14 +269,16 @@ impl Subscription {
     }
 
     fn open(&self) -> Opening {
-        let (shared, names, failures, doubted) = (Arc::clone(&self.shared), self.names.clone(), self.failures, self.doubted);
+        let (shared, names, failures, doubted) =
+            (Arc::clone(&self.shared), self.names.clone(), self.failures, self.doubted);
         let mut sessions = self.sessions.clone();
         Box::pin(async move {
             if failures > 0 {
                 let pause = PAUSE / 10 * 2_u32.saturating_pow(failures.min(16));
                 tokio::time::sleep(jittered(pause.min(LONGEST_PAUSE))).await;
             }
-            let present = sessions.wait_for(Option::is_some).await.ok().and_then(|session| session.clone());
+            let present =
+                sessions.wait_for(Option::is_some).await.ok().and_then(|session| session.clone());
             let Some(session) = present else { return Err(Error::Closed("event queue")) };
             if doubted {
                 session.declared.lock().await.remove(&names.main);
@@ -293,8 +298,17 @@ impl Subscription {
                 self.current.store(self.wires, Ordering::Release);
                 let number = self.wires;
                 let unsettled = Unsettled::default();
-                self.wire = Some(Wire { number, session, channel, unsettled, consuming: None, saturated: None, long_run_told: None });
+                self.wire = Some(Wire {
+                    number,
+                    session,
+                    channel,
+                    unsettled,
+                    consuming: None,
+                    saturated: None,
+                    long_run_told: None,
+                });
                 self.paused = paused;
+                self.wake_delays();
                 if !self.willing {
                     self.ask();
                 }
@@ -302,12 +316,21 @@ impl Subscription {
             Err(Error::RabbitMq(reason)) => {
                 self.failures += 1;
                 if self.failures == 1 {
-                    self.log(Level::Error, &format!("cannot be consumed, which is tried again: {reason}"));
+                    self.log(
+                        Level::Error,
+                        &format!("cannot be consumed, which is tried again: {reason}"),
+                    );
                 }
             }
             // Whoever looks after the connection tells it.
             Err(_) => self.failures += 1,
         }
+    }
+
+    fn wake_delays(&self) {
+        let (shared, names) = (Arc::clone(&self.shared), self.names.clone());
+        // What fails here fails with the connection, and is done again on the next.
+        self.shared.spawn(async move { _ = delays::wake(&shared, &names).await });
     }
 
     fn obey_all(&mut self, command: Command) {
@@ -339,14 +362,18 @@ impl Subscription {
                 }
                 self.paused = paused;
             }
-            Command::Count(told) => _ = told.send((self.running.len() as u64, self.held.len() as u64)),
+            Command::Count(told) => {
+                _ = told.send((self.running.len() as u64, self.held.len() as u64))
+            }
             Command::Stall(stalled) => {
                 if stalled && !self.stalled && self.wire.is_some() {
                     self.lose(None);
                 }
                 self.stalled = stalled;
             }
-            Command::PutBack(keys) => keys.into_iter().for_each(|key| *self.put_back.entry(key, 0) += 1),
+            Command::PutBack(keys) => {
+                keys.into_iter().for_each(|key| *self.put_back.entry(key, 0) += 1)
+            }
             Command::Moved(place, key, stored) => {
                 self.moving -= 1;
                 if stored {
@@ -397,7 +424,11 @@ impl Subscription {
         } else if self.held.is_empty() {
             self.consume();
         } else if self.running.len() < self.limit {
-            if self.permit.is_some_and(|until| Instant::now() <= until) { self.begin() } else { self.ask() }
+            if self.permit.is_some_and(|until| Instant::now() <= until) {
+                self.begin()
+            } else {
+                self.ask()
+            }
         }
         self.acknowledge();
         self.renew();
@@ -471,7 +502,13 @@ impl Subscription {
             if matches!(outcome, Outcome::Processed) || held.cancelled {
                 self.remember(held.envelope.key().to_owned());
             } else if !matches!(outcome, Outcome::Returned) {
-                self.log(Level::Warn, &format!("message {} failed after the broker had given it to another", held.envelope.id));
+                self.log(
+                    Level::Warn,
+                    &format!(
+                        "message {} failed after the broker had given it to another",
+                        held.envelope.id
+                    ),
+                );
             }
             return;
         };
@@ -486,7 +523,8 @@ impl Subscription {
                 self.move_on(place, Target::Delay(pause), envelope, held.text);
             }
             Outcome::Failed(error) => {
-                let envelope = Envelope { retried: Some(retried), error: Some(error), ..held.envelope };
+                let envelope =
+                    Envelope { retried: Some(retried), error: Some(error), ..held.envelope };
                 self.move_on(place, Target::Dead, envelope, held.text);
             }
         }
@@ -517,11 +555,15 @@ impl Subscription {
         envelope.nonce = Some(self.shared.unique.next());
         self.moving += 1;
         let (publisher, channel) = (self.shared.publisher.clone(), Arc::clone(&self.channel));
-        let (own, current, consumer) = (self.own.clone(), Arc::clone(&self.current), Arc::clone(&self.consumer));
+        let (own, current, consumer) =
+            (self.own.clone(), Arc::clone(&self.current), Arc::clone(&self.consumer));
         let task = async move {
             let mut told = false;
             let stored = loop {
-                match publisher.send(Arc::clone(&channel), target, envelope.clone(), text.clone()).await {
+                match publisher
+                    .send(Arc::clone(&channel), target, envelope.clone(), text.clone())
+                    .await
+                {
                     Ok(()) => break true,
                     // Others have it then.
                     Err(_) if current.load(Ordering::Acquire) != place.wire => break false,
@@ -595,15 +637,20 @@ impl Subscription {
     }
 
     fn cancel(&mut self, id: &str) -> bool {
-        let tickets: Vec<u64> =
-            self.running.iter().filter(|(_, run)| run.inner.envelope.id == id).map(|(ticket, _)| ticket).collect();
+        let tickets: Vec<u64> = self
+            .running
+            .iter()
+            .filter(|(_, run)| run.inner.envelope.id == id)
+            .map(|(ticket, _)| ticket)
+            .collect();
         for ticket in &tickets {
             if let Some(run) = self.running.get_mut(*ticket) {
                 run.inner.cancelled = true;
             }
             self.consumer.cancelled(*ticket);
         }
-        let (cancelled, others) = std::mem::take(&mut self.held).into_iter().partition(|held| held.envelope.id == id);
+        let (cancelled, others) =
+            std::mem::take(&mut self.held).into_iter().partition(|held| held.envelope.id == id);
         self.held = others;
         let cancelled: VecDeque<Held> = cancelled;
         let found = !tickets.is_empty() || !cancelled.is_empty();
@@ -629,8 +676,12 @@ impl Subscription {
         let Some(wire) = &mut self.wire else { return };
         let acks = wire.unsettled.acks();
         let through = acks.through.map(|tag| (tag, true));
-        for (tag, multiple) in through.into_iter().chain(acks.single.into_iter().map(|tag| (tag, false))) {
-            if let Some(Err(error)) = wire.channel.basic_ack(tag, BasicAckOptions { multiple }).now_or_never() {
+        for (tag, multiple) in
+            through.into_iter().chain(acks.single.into_iter().map(|tag| (tag, false)))
+        {
+            if let Some(Err(error)) =
+                wire.channel.basic_ack(tag, BasicAckOptions { multiple }).now_or_never()
+            {
                 let reason = describe(&error);
                 self.lose(Some(reason));
                 return;
@@ -652,7 +703,12 @@ impl Subscription {
         _ = wire.channel.basic_qos(count, BasicQosOptions::default()).now_or_never();
         let options = BasicConsumeOptions { nowait: true, ..BasicConsumeOptions::default() };
         let tag = self.shared.unique.next();
-        let consumer = wire.channel.basic_consume(self.names.main.as_str().into(), tag.into(), options, FieldTable::default());
+        let consumer = wire.channel.basic_consume(
+            self.names.main.as_str().into(),
+            tag.into(),
+            options,
+            FieldTable::default(),
+        );
         match consumer.now_or_never() {
             Some(Ok(stream)) => {
                 wire.consuming = Some(Consuming { stream, prefetch, ends: false });
@@ -668,17 +724,26 @@ impl Subscription {
 
     fn stop_consuming(&mut self) {
         let Some(wire) = &mut self.wire else { return };
-        let Some(consuming) = wire.consuming.as_mut().filter(|consuming| !consuming.ends) else { return };
+        let Some(consuming) = wire.consuming.as_mut().filter(|consuming| !consuming.ends) else {
+            return;
+        };
         consuming.ends = true;
-        _ = wire.channel.basic_cancel(consuming.stream.tag(), BasicCancelOptions::default()).now_or_never();
+        _ = wire
+            .channel
+            .basic_cancel(consuming.stream.tag(), BasicCancelOptions::default())
+            .now_or_never();
     }
 
     /// A consumer that has all it may have, while there are free slots, makes way for one that may have more.
     fn renew(&mut self) {
         let Some(wire) = &mut self.wire else { return };
         let open = wire.unsettled.open();
-        let has_all = |consuming: &Consuming| !consuming.ends && wire.unsettled.newer() >= consuming.prefetch;
-        if open >= self.limit || !self.held.is_empty() || !wire.consuming.as_ref().is_some_and(has_all) {
+        let has_all =
+            |consuming: &Consuming| !consuming.ends && wire.unsettled.newer() >= consuming.prefetch;
+        if open >= self.limit
+            || !self.held.is_empty()
+            || !wire.consuming.as_ref().is_some_and(has_all)
+        {
             wire.saturated = None;
             return;
         }
@@ -724,7 +789,8 @@ impl Subscription {
             if self.settled.iter().any(|key| key == envelope.key()) {
                 return self.done(place);
             }
-            let run = self.orphans.remove(envelope.key()).and_then(|ticket| self.running.get_mut(ticket));
+            let run =
+                self.orphans.remove(envelope.key()).and_then(|ticket| self.running.get_mut(ticket));
             if let Some(run) = run {
                 run.inner.place = Some(place);
                 run.inner.returns = returns;
@@ -756,8 +822,14 @@ impl Subscription {
     fn lose(&mut self, reason: Option<String>) {
         let Some(wire) = self.wire.take() else { return };
         self.current.store(0, Ordering::Release);
-        let mut keys: Vec<String> = self.held.drain(..).map(|held| held.envelope.key().to_owned()).collect();
-        let lost: Vec<u64> = self.running.iter().filter(|(_, run)| run.inner.place.is_some()).map(|(ticket, _)| ticket).collect();
+        let mut keys: Vec<String> =
+            self.held.drain(..).map(|held| held.envelope.key().to_owned()).collect();
+        let lost: Vec<u64> = self
+            .running
+            .iter()
+            .filter(|(_, run)| run.inner.place.is_some())
+            .map(|(ticket, _)| ticket)
+            .collect();
         for ticket in &lost {
             let Some(run) = self.running.get_mut(*ticket) else { continue };
             run.inner.place = None;
@@ -766,7 +838,8 @@ impl Subscription {
             self.orphans.insert(key, *ticket);
         }
         self.count_put_back(keys);
-        if let Some(reason) = reason {
+        // Whoever looks after the connection tells of its loss.
+        if let Some(reason) = reason.filter(|_| wire.session.is_up()) {
             self.doubted = true;
             let runs = lost.len();
             self.log(Level::Warn, &format!("has lost its AMQP channel, and makes another; {runs} messages that run may be run again: {reason}"));
@@ -781,11 +854,19 @@ impl Subscription {
     }
 
     fn next_due(&self) -> Option<Instant> {
-        let due = self.running.next_due().and_then(|due| self.start.checked_add(Duration::from_millis(due)));
+        let due = self
+            .running
+            .next_due()
+            .and_then(|due| self.start.checked_add(Duration::from_millis(due)));
         let rest = self.rests_at.filter(|_| self.owed);
         let close = self.closing.as_ref().map(|(_, until)| *until);
-        let oldest = self.wire.as_ref().and_then(|wire| wire.unsettled.oldest()).map(|_| Instant::now() + LOOK);
-        let saturated = self.wire.as_ref().and_then(|wire| wire.saturated).map(|since| since + SATURATED);
+        let oldest = self
+            .wire
+            .as_ref()
+            .and_then(|wire| wire.unsettled.oldest())
+            .map(|_| Instant::now() + LOOK);
+        let saturated =
+            self.wire.as_ref().and_then(|wire| wire.saturated).map(|since| since + SATURATED);
         due.into_iter().chain(rest).chain(close).chain(oldest).chain(saturated).min()
     }
 
@@ -800,7 +881,10 @@ impl Subscription {
                 Due::Overrun { ticket, run } => {
                     self.consumer.given_up(ticket);
                     self.shared.ended();
-                    let text = format!("message {} has run for longer than maxRun, and has lost its slot", run.inner.envelope.id);
+                    let text = format!(
+                        "message {} has run for longer than maxRun, and has lost its slot",
+                        run.inner.envelope.id
+                    );
                     self.log(Level::Warn, &text);
                     self.ended(run, Outcome::Failed("it has run for longer than maxRun".into()));
                 }

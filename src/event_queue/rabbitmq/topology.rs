@@ -4,6 +4,8 @@ use lapin::types::{AMQPValue, FieldTable, LongString};
 
 /// Dead letters that a channel keeps; the oldest go first.
 const DEAD_LETTERS: i64 = 10_000;
+/// Pauses that are noted, some of them more than once.
+const DELAYS: i64 = 2_000;
 /// The longest pause that one queue can give: it has to live for twice as long, which is below 2^32 milliseconds.
 pub const LONGEST_DELAY: u64 = 1_700_000_000;
 /// By how much a queue of pauses outlives twice its pause.
@@ -51,6 +53,13 @@ fn lifetime(milliseconds: u64) -> u64 {
 /// After how many milliseconds it is declared again, so that it outlives what is published to it.
 pub fn renewal(milliseconds: u64) -> u64 {
     lifetime(milliseconds) / 4
+}
+
+/// The arguments of the queue in which a channel's pauses are noted.
+pub fn delays() -> FieldTable {
+    let mut table = quorum();
+    set(&mut table, "x-max-length", DELAYS);
+    table
 }
 
 /// The arguments of queues that are nothing more.

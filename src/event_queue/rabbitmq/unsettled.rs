@@ -64,7 +64,8 @@ impl Unsettled {
             return Acks::default();
         }
         let settled = self.entries.iter().take_while(|entry| entry.state != State::Open);
-        let through = settled.filter(|entry| entry.state == State::Done).map(|entry| entry.tag).last();
+        let through =
+            settled.filter(|entry| entry.state == State::Done).map(|entry| entry.tag).last();
         let mut single = std::mem::take(&mut self.done);
         single.retain(|&tag| through.is_none_or(|last| tag > last));
         for tag in &single {
@@ -95,11 +96,6 @@ impl Unsettled {
         self.newer = 0;
     }
 
-    /// Whether the broker waits for none.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     fn mark(&mut self, tag: u64, state: State) -> bool {
         match self.entries.binary_search_by_key(&tag, |entry| entry.tag) {
             Ok(at) if self.entries[at].state != State::Told => {
@@ -116,7 +112,9 @@ impl Unsettled {
 
     fn trim(&mut self) {
         // What is done and not told is told with what `acks` gives.
-        while self.entries.front().is_some_and(|entry| entry.state == State::Told || (entry.state == State::Done && self.done.is_empty())) {
+        while self.entries.front().is_some_and(|entry| {
+            entry.state == State::Told || (entry.state == State::Done && self.done.is_empty())
+        }) {
             self.entries.pop_front();
         }
     }
@@ -138,10 +136,10 @@ mod tests {
         [2, 1, 3].map(|tag| all.done(tag));
         assert_eq!(all.acks(), Acks { through: Some(3), single: vec![] });
         assert_eq!(all.acks(), Acks::default());
-        assert!(!all.is_empty());
+        assert!(all.oldest().is_some());
         all.done(4);
         assert_eq!(all.acks(), Acks { through: Some(4), single: vec![] });
-        assert!(all.is_empty());
+        assert!(all.oldest().is_none());
     }
 
     #[test]
@@ -154,7 +152,7 @@ mod tests {
         all.told(2);
         all.done(4);
         assert_eq!(all.acks(), Acks { through: Some(4), single: vec![] });
-        assert!(all.is_empty());
+        assert!(all.oldest().is_none());
     }
 
     #[test]
