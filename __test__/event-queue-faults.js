@@ -126,6 +126,27 @@ function eventQueueFaults(name, broker) {
       expect(await letters.count()).toBe(0);
     });
 
+    test('with crashCounts a run that ended with its node is one of the attempts that maxRetries allows', async () => {
+      const settings = { lease: SHORT, crashCounts: true };
+      const other = await make(settings);
+      let idle = false;
+      const got = [];
+      other.subscribe('c', { concurrency: 2, idle: () => idle, process: (message, { retried }) => { got.push([message, retried]); } });
+      await other.publish('c', 'once', { maxRetries: 1 });
+      await other.publish('c', 'never');
+      const worker = elsewhere(`
+        queue.subscribe('c', { concurrency: 2, process: (message) => { say('begun ' + message); return new Promise(() => {}); } });
+        await queue.connect();
+        setInterval(() => {}, 1000);
+      `, settings);
+      await until(() => said(worker, 'begun').length === 2);
+      worker.handle.kill('SIGKILL');
+      idle = true;
+      await until(async () => got.length === 1 && await other.deadLetters('c').count() === 1);
+      expect(got).toEqual([['once', 1]]);
+      expect(await other.deadLetters('c').list()).toMatchObject([{ content: 'never' }]);
+    });
+
     test('a worker whose connection is cut 50 times while it is idle consumes again each time within 2 s', async () => {
       const proxy = await proxied();
       const from = await publisher();

@@ -88,10 +88,12 @@ function reasonOf(run, next, context) {
   const from = run.begin - lease;
   const least = lease * 2 / 3 - SLACK;
   const spans = { stop: node.stops, 'connection away': node.cuts, 'server away': outages };
-  if (covered(Object.values(spans).flat(), from, next.begin) < least) return isLate(next, run, context, least) ? 'lapse before it began' : undefined;
+  const wasAway = covered(Object.values(spans).flat(), from, next.begin) >= least;
   const [reason] = Object.entries(spans).map(([name, all]) => [name, covered(all, from, next.begin)]).sort(([, a], [, b]) => b - a)[0];
-  const told = lapses.some(({ pid, at }) => pid === node.pid && at >= run.begin);
-  return told ? `lapse: ${reason}` : `lapse that nobody told of: ${reason}`;
+  if (wasAway && lapses.some(({ pid, at }) => pid === node.pid && at >= run.begin)) return `lapse: ${reason}`;
+  if (isLate(next, run, context, least)) return 'lapse before it began';
+  // Who took it over may have died, or not have heard that it did.
+  return wasAway ? `lapse that nobody told of: ${reason}` : undefined;
 }
 
 /**

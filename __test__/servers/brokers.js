@@ -16,7 +16,7 @@ const redis = {
   /** What a refused connection and a server that does not answer are told by. */
   away: ['E_UNAVAILABLE', 'E_TIMEOUT'],
   /** What is left when all messages are processed and all queues closed, beside empty streams. */
-  isEmpty: async (server) => {
+  left: async (server) => {
     const keys = await server.call('KEYS', '*');
     const lengths = await Promise.all(keys.map(async (key) => (key.endsWith(':stream') ? server.call('XLEN', key) : 1)));
     return keys.filter((_, i) => lengths[i] > 0);
