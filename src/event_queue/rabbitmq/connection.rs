@@ -164,7 +164,7 @@ impl Link {
                     reason = format!(
                         "{host} did not answer within {} ms",
                         self.config.connect_timeout.as_millis()
-                    )
+                    );
                 }
             }
         }
@@ -197,7 +197,7 @@ impl Session {
         Self {
             number,
             connection,
-            declared: Default::default(),
+            declared: tokio::sync::Mutex::default(),
             lost: Notify::new(),
             reason: Mutex::default(),
         }

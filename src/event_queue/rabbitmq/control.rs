@@ -234,7 +234,7 @@ async fn open(shared: &Shared, session: &Session) -> Result<(Wire, [lapin::Consu
     );
     link.within(bind).await?;
     let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
-    let notes = link
+    let heard = link
         .within(channel.basic_consume(
             queue.as_str().into(),
             "".into(),
@@ -246,7 +246,7 @@ async fn open(shared: &Shared, session: &Session) -> Result<(Wire, [lapin::Consu
     let presence = link
         .within(channel.basic_consume(nodes.into(), "".into(), options, FieldTable::default()))
         .await?;
-    Ok((Wire { channel, exchange, queue }, [notes, presence]))
+    Ok((Wire { channel, exchange, queue }, [heard, presence]))
 }
 
 async fn serve(shared: &Arc<Shared>, wire: &Wire, [mut notes, presence]: [lapin::Consumer; 2]) {
@@ -262,7 +262,7 @@ async fn serve(shared: &Arc<Shared>, wire: &Wire, [mut notes, presence]: [lapin:
             }
             Ok(Note::Answer { answer, number }) => shared.control.answered(number, answer),
             Ok(Note::PutBack { channel, keys, by }) if by != wire.queue => {
-                shared.put_back(&channel, &keys)
+                shared.put_back(&channel, &keys);
             }
             _ => {}
         }

@@ -59,7 +59,7 @@ impl Envelope {
             number(LEFT, i64::try_from(self.left).unwrap_or(i64::MAX));
         }
         let mut text = |name: &str, value: &str| {
-            _ = headers.insert(name.into(), AMQPValue::LongString(LongString::from(value)))
+            _ = headers.insert(name.into(), AMQPValue::LongString(LongString::from(value)));
         };
         if let Some(error) = &self.error {
             text(ERROR, cut(error));
@@ -84,7 +84,7 @@ impl Envelope {
             ..Self::default()
         };
         let mut returns = 0;
-        for (name, value) in properties.headers().iter().flat_map(|headers| headers.inner()) {
+        for (name, value) in properties.headers().iter().flat_map(FieldTable::inner) {
             match name.as_str() {
                 RETRIED => it.retried = Some(small(value)),
                 CRASHES => it.crashes = small(value),

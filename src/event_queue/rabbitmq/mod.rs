@@ -1,4 +1,4 @@
-//! The event queue on RabbitMQ: a durable quorum queue a channel, publisher confirms, acknowledgements by hand.
+//! The event queue on `RabbitMQ`: a durable quorum queue a channel, publisher confirms, acknowledgements by hand.
 //!
 //! [`connection`] keeps the connection; [`publisher`] and each [`subscription`] are tasks with an AMQP channel of their own, which
 //! is made anew when it is lost; [`control`] is how nodes talk to each other. What is tried again or kept
@@ -55,7 +55,7 @@ const CANCELLED: usize = 10_000;
 /// How often the environment is asked for a sign of life, at most.
 const BEAT: Duration = Duration::from_secs(5);
 
-/// An event queue on RabbitMQ.
+/// An event queue on `RabbitMQ`.
 pub struct RabbitMqQueue {
     shared: Arc<Shared>,
     closed: AtomicBool,
@@ -101,7 +101,7 @@ impl RabbitMqQueue {
         runtime: &Handle,
     ) -> Arc<dyn EventQueueAdapter> {
         let link = Arc::new(Link::new(config, Arc::clone(&environment)));
-        let (publisher, publishes) = Publisher::new(Arc::clone(&link));
+        let (publisher, task) = Publisher::new(Arc::clone(&link));
         let shared = Arc::new(Shared {
             link: Arc::clone(&link),
             settings,
@@ -116,7 +116,7 @@ impl RabbitMqQueue {
             runtime: runtime.clone(),
             tasks: Mutex::default(),
         });
-        shared.spawn(publishes);
+        shared.spawn(task);
         shared.spawn(control::run(Arc::clone(&shared)));
         shared.spawn(Arc::clone(&shared).watch_environment());
         let connects = shared.spawn(async move { link.run().await });

@@ -83,9 +83,9 @@ impl Publisher {
         if let Err(mpsc::error::SendError(Command::Publish(messages))) =
             self.commands.send(Command::Publish(messages))
         {
-            messages
-                .into_iter()
-                .for_each(|message| (message.done)(Err(Error::Closed("event queue"))));
+            for message in messages {
+                (message.done)(Err(Error::Closed("event queue")));
+            }
         }
     }
 

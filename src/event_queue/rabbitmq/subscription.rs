@@ -123,6 +123,10 @@ struct Consuming {
 }
 
 /// The task.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a thing of its own that may be so at any time"
+)]
 pub struct Subscription {
     shared: Arc<Shared>,
     channel: Arc<str>,
@@ -363,7 +367,7 @@ impl Subscription {
                 self.paused = paused;
             }
             Command::Count(told) => {
-                _ = told.send((self.running.len() as u64, self.held.len() as u64))
+                _ = told.send((self.running.len() as u64, self.held.len() as u64));
             }
             Command::Stall(stalled) => {
                 if stalled && !self.stalled && self.wire.is_some() {
@@ -372,7 +376,9 @@ impl Subscription {
                 self.stalled = stalled;
             }
             Command::PutBack(keys) => {
-                keys.into_iter().for_each(|key| *self.put_back.entry(key, 0) += 1)
+                for key in keys {
+                    *self.put_back.entry(key, 0) += 1;
+                }
             }
             Command::Moved(place, key, stored) => {
                 self.moving -= 1;
@@ -425,9 +431,9 @@ impl Subscription {
             self.consume();
         } else if self.running.len() < self.limit {
             if self.permit.is_some_and(|until| Instant::now() <= until) {
-                self.begin()
+                self.begin();
             } else {
-                self.ask()
+                self.ask();
             }
         }
         self.acknowledge();
@@ -654,7 +660,9 @@ impl Subscription {
         self.held = others;
         let cancelled: VecDeque<Held> = cancelled;
         let found = !tickets.is_empty() || !cancelled.is_empty();
-        cancelled.into_iter().for_each(|held| self.drop_one(held));
+        for held in cancelled {
+            self.drop_one(held);
+        }
         found
     }
 

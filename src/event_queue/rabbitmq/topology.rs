@@ -11,9 +11,9 @@ pub const LONGEST_DELAY: u64 = 1_700_000_000;
 /// By how much a queue of pauses outlives twice its pause.
 const SPARE: u64 = 600_000;
 /// How often a message may come back before the broker itself gives it up: never, since it is counted here. Without
-/// it RabbitMQ 4 drops messages after the twentieth time.
+/// it `RabbitMQ` 4 drops messages after the twentieth time.
 const DELIVERY_LIMIT: i64 = 1_000_000_000;
-/// How long a message may run before the broker closes its channel, from RabbitMQ 3.12 on: 30 days. It is the same for
+/// How long a message may run before the broker closes its channel, from `RabbitMQ` 3.12 on: 30 days. It is the same for
 /// all settings of `maxRun`, since a queue has one.
 const CONSUMER_TIMEOUT: i64 = 2_592_000_000;
 

@@ -133,7 +133,9 @@ mod tests {
     #[test]
     fn one_acknowledgement_covers_all_before_it() {
         let mut all = with(1..=4);
-        [2, 1, 3].map(|tag| all.done(tag));
+        for tag in [2, 1, 3] {
+            all.done(tag);
+        }
         assert_eq!(all.acks(), Acks { through: Some(3), single: vec![] });
         assert_eq!(all.acks(), Acks::default());
         assert!(all.oldest().is_some());
@@ -145,7 +147,9 @@ mod tests {
     #[test]
     fn what_is_behind_one_that_runs_is_told_for_itself_and_once() {
         let mut all = with(1..=5);
-        [3, 5].map(|tag| all.done(tag));
+        for tag in [3, 5] {
+            all.done(tag);
+        }
         assert_eq!(all.acks(), Acks { through: None, single: vec![3, 5] });
         all.done(1);
         assert_eq!(all.acks(), Acks { through: Some(1), single: vec![] });
