@@ -224,17 +224,9 @@ where
     call.undefined()
 }
 
-/// `serverQueueConnect(queue, listener, sequence)`. A queue that cannot connect is closed.
+/// `serverQueueConnect(queue, listener, sequence)`
 fn connect(call: &Call) -> Reply {
-    let slot = Arc::clone(slot(call)?);
-    answer(call, |queue| async move {
-        let connected = queue.connect().await;
-        if connected.is_err() {
-            queue.close().await;
-            slot.lock().take();
-        }
-        connected.map(|()| Payload::None)
-    })
+    answer(call, |queue| async move { queue.connect().await.map(|()| Payload::None) })
 }
 
 /// `serverQueuePublish(queue, listener, commands, text, numbers, filled, units)`: for each command its sequence
