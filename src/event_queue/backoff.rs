@@ -33,9 +33,7 @@ impl Backoff {
     pub fn pause(&self, attempt: u32) -> u64 {
         let grown = match self.kind {
             Kind::Fixed => self.delay,
-            Kind::Exponential => {
-                self.delay * 2f64.powi(attempt.saturating_sub(1).min(1000).cast_signed())
-            }
+            Kind::Exponential => self.delay * 2f64.powi(attempt.saturating_sub(1).min(1000).cast_signed()),
         };
         let bounded = grown.min(self.max.unwrap_or(f64::INFINITY));
         super::adapter::whole(bounded * (1.0 - self.jitter * random()))

@@ -4,12 +4,5 @@ use crate::redis::Config;
 use std::sync::Arc;
 pub struct RedisQueue;
 impl RedisQueue {
-    pub fn open(
-        _: Config,
-        _: Settings,
-        _: Arc<dyn Environment>,
-        _: &tokio::runtime::Handle,
-    ) -> Arc<dyn super::adapter::EventQueueAdapter> {
-        todo!()
-    }
+    pub fn open(_: Config, _: Settings, _: Arc<dyn Environment>, _: &tokio::runtime::Handle) -> Arc<dyn super::adapter::EventQueueAdapter> { todo!() }
 }
