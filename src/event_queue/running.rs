@@ -61,7 +61,13 @@ pub enum Due<T> {
 impl<T> Running<T> {
     /// None, each of which may run for `max_run` milliseconds at most.
     pub fn new(max_run: u64) -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), deadlines: TimerWheel::new(0), max_run, count: 0 }
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            deadlines: TimerWheel::new(0),
+            max_run,
+            count: 0,
+        }
     }
 
     /// How many there are.
@@ -70,7 +76,14 @@ impl<T> Running<T> {
     }
 
     /// A run begins; the ticket stands for it.
-    pub fn begin(&mut self, channel: u32, options: Options, retried: u32, inner: T, now: u64) -> u64 {
+    pub fn begin(
+        &mut self,
+        channel: u32,
+        options: Options,
+        retried: u32,
+        inner: T,
+        now: u64,
+    ) -> u64 {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { uses: 0, run: None });
             u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)

@@ -21,7 +21,13 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { lease: 5_000, max_run: 3_600_000, max_stall: 300_000, max_crashes: 5, crash_counts: false }
+        Self {
+            lease: 5_000,
+            max_run: 3_600_000,
+            max_stall: 300_000,
+            max_crashes: 5,
+            crash_counts: false,
+        }
     }
 }
 
