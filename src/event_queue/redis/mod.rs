@@ -396,7 +396,7 @@ impl State {
 
 /// In full, as `leave`: nobody would hear that the server does not know the script.
 fn wake_next(channel: &Channel) -> Command {
-    scripts::WAKE.command(true, &[channel.keys.hungry.as_bytes()], &[])
+    publish::wake(&channel.keys, 1, true)
 }
 
 fn leave(channel: &Channel) -> Command {

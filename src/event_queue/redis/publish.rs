@@ -1,4 +1,5 @@
-//! Messages on their way in: those of one call and one channel are one script call.
+//! Messages on their way in: those of one call and one channel go together. Plain ones are an `XADD` each and one
+//! script that tells the line of nodes: measured, a third less work for the server than all in one script.
 
 use super::{
     RedisQueue,
@@ -60,39 +61,85 @@ impl RedisQueue {
     fn send(&self, group: Arc<Group>, dones: Vec<Done>, in_full: bool) {
         let (this, sent) = (self.this.clone(), Arc::clone(&group));
         self.redis().submit(
-            move || vec![sent.command(in_full)],
+            move || sent.commands(in_full),
             Box::new(move |replies| {
-                let reply = replies.and_then(|mut replies| {
-                    let none = || Err(Error::Internal("a batch has no reply".into()));
-                    replies.pop().unwrap_or_else(none)
-                });
-                match (reply, this.upgrade()) {
-                    // A script that is not known has done nothing.
-                    (Ok(reply), Some(queue)) if is_unknown(&reply) => {
-                        queue.send(group, dones, true)
+                let Some(queue) = this.upgrade() else {
+                    return fail(dones, &Error::Closed("the event queue"));
+                };
+                match replies {
+                    Ok(replies) if group.plain => queue.stored(&group, dones, replies),
+                    Ok(replies) => queue.scripted(group, dones, replies),
+                    Err(error) => {
+                        // They may have been stored, and nobody told.
+                        if group.plain {
+                            queue.fire(vec![wake(
+                                &Keys::of(&group.channel),
+                                group.messages.len(),
+                                true,
+                            )]);
+                        }
+                        fail(dones, &error);
                     }
-                    (Ok(reply), Some(queue)) => answer(dones, queue.redis().check(reply)),
-                    (Ok(_), None) => answer(dones, Err(Error::Closed("the event queue"))),
-                    (Err(error), _) => answer(dones, Err(error)),
                 }
             }),
         );
     }
+
+    /// Takes the replies for plain messages.
+    fn stored(&self, group: &Group, dones: Vec<Done>, replies: Vec<Result<Value>>) {
+        let count = dones.len();
+        let mut replies = replies.into_iter();
+        for done in dones {
+            let reply = replies.next().unwrap_or(Ok(Value::Nil));
+            let id = reply.and_then(|reply| self.redis().check(reply)).map(text);
+            done(id.and_then(|id| id.ok_or_else(no_id)));
+        }
+        if replies.next().is_some_and(|told| told.is_ok_and(|reply| is_unknown(&reply))) {
+            self.fire(vec![wake(&Keys::of(&group.channel), count, true)]);
+        }
+    }
+
+    /// Takes the reply for others.
+    fn scripted(&self, group: Arc<Group>, dones: Vec<Done>, replies: Vec<Result<Value>>) {
+        let reply = replies.into_iter().next().unwrap_or(Ok(Value::Nil));
+        if reply.as_ref().is_ok_and(is_unknown) {
+            // A script that is not known has done nothing.
+            return self.send(group, dones, true);
+        }
+        match reply.and_then(|reply| self.redis().check(reply)) {
+            Ok(ids) => {
+                let mut ids = array(ids).into_iter();
+                for done in dones {
+                    done(ids.next().and_then(text).ok_or_else(no_id));
+                }
+            }
+            Err(error) => fail(dones, &error),
+        }
+    }
 }
 
 impl Group {
-    fn command(&self, in_full: bool) -> Command {
+    fn commands(&self, in_full: bool) -> Vec<Command> {
         let keys = Keys::of(&self.channel);
-        let room = self.bytes + 64 * self.messages.len() + 256;
-        if self.plain {
-            let mut command = scripts::PUBLISH.begin(in_full, 2, room);
-            command.push(keys.stream.as_bytes());
-            command.push(keys.hungry.as_bytes());
-            for message in &self.messages {
-                command.push(message.text.as_bytes());
-            }
-            return command;
+        if !self.plain {
+            return vec![self.script(&keys, in_full)];
         }
+        let add = |message: &Message| {
+            let mut command =
+                Command::with_capacity(5, keys.stream.len() + message.text.len() + 16);
+            command.push(b"XADD");
+            for word in [keys.stream.as_bytes(), b"*", b"m", message.text.as_bytes()] {
+                command.push(word);
+            }
+            command
+        };
+        let mut commands: Vec<Command> = self.messages.iter().map(add).collect();
+        commands.push(wake(&keys, self.messages.len(), in_full));
+        commands
+    }
+
+    fn script(&self, keys: &Keys, in_full: bool) -> Command {
+        let room = self.bytes + 64 * self.messages.len() + 256;
         let mut command = scripts::PUBLISH_WITH.begin(in_full, 5, room);
         for key in [&keys.stream, &keys.hungry, &keys.later, &keys.ids, &keys.delayed] {
             command.push(key.as_bytes());
@@ -108,16 +155,20 @@ impl Group {
     }
 }
 
-fn answer(dones: Vec<Done>, reply: Result<Value>) {
-    let ids = match reply {
-        Ok(reply) => array(reply),
-        Err(error) => return dones.into_iter().for_each(|done| done(Err(error.clone()))),
-    };
-    let mut ids = ids.into_iter();
+/// Tells so many nodes of the line that there are messages.
+pub fn wake(keys: &Keys, count: usize, in_full: bool) -> Command {
+    let count = count.to_string();
+    scripts::WAKE.command(in_full, &[keys.hungry.as_bytes()], &[count.as_bytes()])
+}
+
+fn fail(dones: Vec<Done>, error: &Error) {
     for done in dones {
-        let id = ids.next().and_then(text);
-        done(id.ok_or_else(|| Error::Internal("a message has no id".into())));
+        done(Err(error.clone()));
     }
+}
+
+fn no_id() -> Error {
+    Error::Internal("a message has no id".into())
 }
 
 fn unique_id() -> String {

@@ -20,7 +20,6 @@ macro_rules! scripts {
 }
 
 scripts! {
-    PUBLISH = "publish",
     PUBLISH_WITH = "publish_with",
     LOOK = "look",
     DONE = "done",

@@ -1,3 +1,3 @@
--- The next in the line is told. KEYS: hungry.
-wake(KEYS[1], 1)
+-- The next in the line are told. KEYS: hungry. ARGV: how many.
+wake(KEYS[1], tonumber(ARGV[1]))
 return 'ok'
