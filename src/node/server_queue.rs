@@ -266,9 +266,12 @@ fn subscribe(call: &Call) -> Reply {
     call.integer(queue(call)?.subscribe(&name, concurrency, ear))
 }
 
-/// `serverQueueUnsubscribe(queue, channel)`
+/// `serverQueueUnsubscribe(queue, channel)`; nothing once it is closed.
 fn unsubscribe(call: &Call) -> Reply {
-    queue(call)?.unsubscribe(call.u32(1)?);
+    let channel = call.u32(1)?;
+    if let Ok(queue) = queue(call) {
+        queue.unsubscribe(channel);
+    }
     call.undefined()
 }
 
@@ -291,13 +294,18 @@ fn turn(call: &Call) -> Reply {
         };
         finished.push(Finished { ticket, outcome });
     }
-    queue(call)?.turn(channel, finished, fetch);
+    // What is told to a closed queue has been given back.
+    if let Ok(queue) = queue(call) {
+        queue.turn(channel, finished, fetch);
+    }
     call.undefined()
 }
 
-/// `serverQueueBeat(queue)`
+/// `serverQueueBeat(queue)`; nothing once it is closed: the answer may come late.
 fn beat(call: &Call) -> Reply {
-    queue(call)?.beat();
+    if let Ok(queue) = queue(call) {
+        queue.beat();
+    }
     call.undefined()
 }
 
