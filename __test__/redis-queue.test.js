@@ -435,6 +435,39 @@ describe('an event queue on Redis', () => {
     expect([begun, got]).toEqual([[1], [2]]);
   });
 
+  test('promises that settle twice or throw when they are asked end their runs once', async () => {
+    const queue = await make();
+    const promises = [
+      () => Object.assign(Promise.resolve(), { then: (done) => { done(); done(); } }),
+      () => Object.defineProperty(Promise.resolve(), 'constructor', { get: () => { throw new Error('no constructor'); } }),
+      () => Object.assign(Promise.resolve(), { then: (done) => { done(); throw new Error('afterwards'); } }),
+      () => Object.defineProperty({}, 'then', { get: () => { throw new Error('no then'); } }),
+      () => Promise.resolve(),
+    ];
+    const got = [];
+    queue.subscribe('c', { concurrency: 5, process: (n) => { got.push(n); return promises[n](); } });
+    await Promise.all(numbers(5).map((n) => queue.publish('c', n)));
+    await until(async () => { const { waiting, running } = await queue.counts('c'); return got.length === 5 && waiting + running === 0; });
+    expect((await queue.deadLetters('c').list()).map(({ error }) => error).sort()).toEqual(['no constructor', 'no then']);
+  });
+
+  test('an adapter refuses options that it cannot keep, and what is published with them goes its way', async () => {
+    const adapter = new RedisEventQueueAdapter({ url: server.url, logger });
+    open.push(adapter);
+    await adapter.connect();
+    const got = [];
+    adapter.subscribe('x', { process: (message) => { got.push(message); } });
+    const bad = [{ id: 7 }, { id: '' }, { delay: 'soon' }, { delay: -1 }, { timeout: 'soon' }, { maxRetries: '1' }, { retried: 'x' }, { backoff: { type: 'square', delay: 1 } }, 'options'];
+    const results = await Promise.allSettled([
+      adapter.publish('x', 'first'), ...bad.map((options) => adapter.publish('x', options, options)), adapter.publish('x', 'second', null),
+      adapter.publish('x', 'third', { timeout: null, maxRetries: null, retried: 0 }), adapter.publish(undefined, 'no channel'),
+    ]);
+    const codes = results.map(({ reason }) => reason?.code);
+    expect(codes).toEqual([undefined, ...bad.map(() => 'E_INVALID_ARGUMENT'), undefined, undefined, 'E_INVALID_ARGUMENT']);
+    await until(() => got.length === 3);
+    expect(got).toEqual(['first', 'second', 'third']);
+  });
+
   test('closed queues leave nothing on the server but what waits', async () => {
     for (const n of numbers(5)) {
       const queue = await make();
