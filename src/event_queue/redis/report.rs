@@ -36,6 +36,7 @@ impl Report {
 }
 
 /// Reports in the order of their commands: plain ones first, which share two commands.
+#[derive(Debug, Clone)]
 pub struct Reports {
     pub all: Vec<Report>,
     plain: usize,
