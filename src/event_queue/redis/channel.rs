@@ -42,6 +42,7 @@ pub struct Flight {
 }
 
 /// A subscription. Times are milliseconds of the queue's clock.
+#[expect(clippy::struct_excessive_bools, reason = "they change one by one")]
 pub struct Channel {
     pub name: Arc<str>,
     pub keys: Arc<Keys>,

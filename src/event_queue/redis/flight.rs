@@ -333,7 +333,7 @@ impl RedisQueue {
                 Value::Okay
             }
             Err(Error::Redis(text)) if text.contains("NOGROUP") || text.contains("no such key") => {
-                self.lost_group(state, number);
+                Self::lost_group(state, number);
                 return;
             }
             Err(error) => {
@@ -359,11 +359,11 @@ impl RedisQueue {
                     channel.owner.ready();
                 }
             }
-            Ask::Recover => self.recover(state, number, reply),
+            Ask::Recover => Self::recover(state, number, reply),
             Ask::Claim(count) => {
                 let entries = Entry::read_all(reply);
                 let entries = self.still_ours(channel, entries, since, now);
-                self.claimed(state, number, entries, count, now);
+                Self::claimed(state, number, entries, count, now);
             }
             Ask::Look(count) => match Looked::read(reply) {
                 Some(mut looked) => {
@@ -400,9 +400,9 @@ impl RedisQueue {
         Vec::new()
     }
 
-    fn claimed(&self, state: &mut State, number: u32, entries: Vec<Entry>, count: u32, now: u64) {
+    fn claimed(state: &mut State, number: u32, entries: Vec<Entry>, count: u32, now: u64) {
         let is_full = entries.len() >= count as usize;
-        self.begin(state, number, entries, now);
+        Self::begin(state, number, entries, now);
         let is_stopped = state.stopped;
         let channel = &mut state.channels[number as usize];
         channel.backlog = is_full;
@@ -425,7 +425,7 @@ impl RedisQueue {
         let is_full = !waits;
         let none = entries.is_empty();
         debug_assert!(entries.len() <= count as usize, "no more than asked for");
-        self.begin(state, number, entries, now);
+        Self::begin(state, number, entries, now);
         let hears = self.hears.load(Relaxed);
         let channel = &mut state.channels[number as usize];
         channel.backlog = is_full;
@@ -452,7 +452,7 @@ impl RedisQueue {
     }
 
     /// The server has forgotten the channel: it is made anew.
-    pub(super) fn lost_group(&self, state: &mut State, number: u32) {
+    pub(super) fn lost_group(state: &mut State, number: u32) {
         let channel = &mut state.channels[number as usize];
         if channel.joined {
             let (name, running) = (&channel.name, channel.running);
@@ -469,7 +469,7 @@ impl RedisQueue {
 
     /// What the server has given to this node is compared with what runs: of a claim whose reply was lost nobody
     /// else would hear before this node is gone.
-    fn recover(&self, state: &mut State, number: u32, reply: Value) {
+    fn recover(state: &mut State, number: u32, reply: Value) {
         let mut known: HashSet<&str> = state
             .running
             .iter()
@@ -535,7 +535,7 @@ fn command(
             let suspect = Tries { retried: 0, crashes: super::SUSPECT }.count();
             scripts::LOOK.command(
                 in_full,
-                &all.map(|key| key.as_bytes()),
+                &all.map(String::as_bytes),
                 &[
                     consumer.as_bytes(),
                     place.as_bytes(),

@@ -272,7 +272,7 @@ impl RedisQueue {
             if state.channels[number as usize].flights.is_empty()
                 && state.channels[number as usize].joined
             {
-                self.lost_group(&mut state, number);
+                Self::lost_group(&mut state, number);
                 self.pump(&mut state, number, now);
             }
             return;
@@ -376,7 +376,7 @@ impl RedisQueue {
             let answer = scripts::REAP
                 .run(
                     self.redis(),
-                    &all.map(|key| key.as_bytes()),
+                    &all.map(String::as_bytes),
                     &[
                         other.name.as_bytes(),
                         lease.to_string().as_bytes(),

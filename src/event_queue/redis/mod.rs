@@ -331,7 +331,7 @@ impl RedisQueue {
     }
 
     /// Begins runs, and tells their owner.
-    fn begin(&self, state: &mut State, number: u32, entries: Vec<Entry>, now: u64) {
+    fn begin(state: &mut State, number: u32, entries: Vec<Entry>, now: u64) {
         let mut deliveries = Vec::with_capacity(entries.len());
         for Entry { id: entry, text, own_id, tries } in entries {
             if state.closed {

@@ -113,7 +113,7 @@ impl Reports {
             let all_keys = [&keys.stream, &keys.later, &keys.dead, &keys.ids, &keys.hungry];
             commands.push(scripts::FAIL.command(
                 in_full,
-                &all_keys.map(|key| key.as_bytes()),
+                &all_keys.map(String::as_bytes),
                 &[
                     consumer.as_bytes(),
                     entry.as_bytes(),
