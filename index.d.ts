@@ -1137,10 +1137,10 @@ export declare abstract class ServerQueueAdapter implements IEventQueueAdapter {
 	subscribe(channel: string, event: QueueEventOptions): void;
 	unsubscribe(channel: string): void;
 	/**
-	 * Resolves to the message's id when the server has stored it. Rejects with `E_CLOSED` when not connected, `E_NOT_SERIALIZABLE`,
-	 * and `E_UNAVAILABLE` or `E_TIMEOUT`, after which the message may be there all the same.
+	 * Resolves to the message's id when the server has stored it. Rejects with `E_CLOSED` when not connected, `E_INVALID_ARGUMENT`,
+	 * `E_NOT_SERIALIZABLE`, and `E_UNAVAILABLE` or `E_TIMEOUT`, after which the message may be there all the same.
 	 */
-	publish(channel: string, message: any, options?: QueueMessageOptions): Promise<string>;
+	publish(channel: string, message: any, options?: QueueMessageOptions | null): Promise<string>;
 	cancel(channel: string, id: string): Promise<boolean>;
 	pause(channel: string): Promise<void>;
 	resume(channel: string): Promise<void>;

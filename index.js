@@ -3049,6 +3049,45 @@ function revived(options) {
 }
 var active = /* @__PURE__ */ new Set();
 
+// lib/event-queue/message.ts
+function checkChannel(channel) {
+  if (typeof channel !== "string" || channel === "") throw invalid(`a channel is a string that is not empty: ${String(channel)}`);
+  return channel;
+}
+function checkMessage(channel, options, timeout, maxRetries) {
+  const { delay, id, backoff, headers } = options;
+  if (typeof timeout !== "number" || !(timeout >= 0)) {
+    throw invalid(`the timeout of a message on channel "${channel}" is a number of milliseconds: ${String(timeout)}`);
+  }
+  if (typeof maxRetries !== "number" || !(maxRetries >= 0)) {
+    throw invalid(`maxRetries of a message on channel "${channel}" is a number, 0 or more: ${String(maxRetries)}`);
+  }
+  if (delay !== void 0 && !isMilliseconds(delay)) {
+    throw invalid(`the delay of a message on channel "${channel}" is a number of milliseconds: ${String(delay)}`);
+  }
+  if (id !== void 0 && (typeof id !== "string" || id === "")) {
+    throw invalid(`the id of a message on channel "${channel}" is a string that is not empty: ${String(id)}`);
+  }
+  if (headers !== void 0 && (typeof headers !== "object" || headers === null)) {
+    throw invalid(`the headers of a message on channel "${channel}" are an object: ${String(headers)}`);
+  }
+  if (backoff !== void 0) checkBackoff(channel, backoff);
+}
+function checkBackoff(channel, backoff) {
+  const of = `of a message on channel "${channel}"`;
+  if (typeof backoff !== "object" || backoff === null) throw invalid(`the backoff ${of} is an object: ${String(backoff)}`);
+  const { type, delay, max, jitter } = backoff;
+  if (type !== "fixed" && type !== "exponential") throw invalid(`backoff.type ${of} is 'fixed' or 'exponential': ${String(type)}`);
+  if (!isMilliseconds(delay)) throw invalid(`backoff.delay ${of} is a number of milliseconds: ${String(delay)}`);
+  if (max !== void 0 && !isMilliseconds(max)) throw invalid(`backoff.max ${of} is a number of milliseconds: ${String(max)}`);
+  if (jitter !== void 0 && !(typeof jitter === "number" && jitter >= 0 && jitter <= 1)) {
+    throw invalid(`backoff.jitter ${of} is a number from 0 to 1: ${String(jitter)}`);
+  }
+}
+function isMilliseconds(value) {
+  return typeof value === "number" && value >= 0 && value < Infinity;
+}
+
 // lib/event-queue/server-job.ts
 var ServerJob = class {
   constructor(ticket, id, retried, queueOptions2, content, begun) {
@@ -3069,6 +3108,8 @@ var ServerJob = class {
   cancelled = false;
   /** What its handler still says counts for nothing. */
   abandoned = false;
+  /** Its outcome is known: a promise that settles once more counts for nothing. */
+  ended = false;
   reason;
   controller;
   /** Made when it is asked for: most handlers never do. */
@@ -3223,21 +3264,19 @@ var ServerChannel = class {
     this.holdIfNeeded();
   };
   call(job, event) {
-    let result;
     try {
-      result = event.process(job.content, job);
+      Promise.resolve(event.process(job.content, job)).then(
+        () => this.finish(job, PROCESSED, ""),
+        (error) => this.fail(job, error)
+      );
     } catch (error) {
       this.fail(job, error);
-      return;
     }
-    Promise.resolve(result).then(
-      () => this.finish(job, PROCESSED, ""),
-      (error) => this.fail(job, error)
-    );
   }
   fail(job, error) {
     const { logger } = this.host;
     const what = `message ${job.id} of event queue channel ${this.name}`;
+    if (job.ended) return;
     if (job.abandoned) {
       logger?.warn(`${what} failed after it was given up`, error);
       return;
@@ -3253,10 +3292,12 @@ var ServerChannel = class {
     this.finish(job, FAILED, describe2(error));
   }
   finish(job, outcome, error) {
+    if (job.ended) return;
     if (job.abandoned) {
       this.host.logger?.warn(`message ${job.id} of event queue channel ${this.name} was processed after it was given up`);
       return;
     }
+    job.ended = true;
     this.forget(job);
     this.tell(outcome, job.ticket, error);
     this.wake();
@@ -3395,15 +3436,15 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
         channel.abandon();
         channel.rest();
       }
-      await this.wait((sequence) => binding.serverQueueClose(handle, this.completions.listener, sequence));
       this.handle = void 0;
+      await this.wait((sequence) => binding.serverQueueClose(handle, this.completions.listener, sequence));
       this.channels.clear();
       this.byNumber.length = 0;
       active2.delete(this);
     });
   }
   subscribe(channel, event) {
-    this.unsubscribe(channel);
+    if (this.events.get(channel) !== event) this.unsubscribe(channel);
     this.events.set(channel, event);
     if (this.connected) this.channel(channel).subscribe(event);
   }
@@ -3411,18 +3452,20 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
     if (this.events.delete(channel)) this.channels.get(channel)?.unsubscribe();
   }
   /**
-   * Resolves to the message's id when the server has stored it. Rejects with `E_CLOSED` when not connected, `E_NOT_SERIALIZABLE`,
-   * and `E_UNAVAILABLE` or `E_TIMEOUT`, after which the message may be there all the same.
+   * Resolves to the message's id when the server has stored it. Rejects with `E_CLOSED` when not connected, `E_INVALID_ARGUMENT`,
+   * `E_NOT_SERIALIZABLE`, and `E_UNAVAILABLE` or `E_TIMEOUT`, after which the message may be there all the same.
    */
-  publish(channel, message, options = {}) {
+  publish(channel, message, options) {
     if (!this.connected) return Promise.reject(closed(`publish on channel "${channel}"`));
     let text2;
+    const given = options ?? {};
     try {
-      text2 = serialize3(channel, message, options);
+      checkOptions(checkChannel(channel), given);
+      text2 = serialize3(channel, message, given);
     } catch (error) {
       return Promise.reject(error);
     }
-    const { delay = 0, id } = options;
+    const { delay = 0, id } = given;
     const promise = this.completions.promise(channel);
     this.outgoing.add([this.completions.last, delay, id === void 0 ? 0 : 1], channel, id ?? "", text2);
     return promise;
@@ -3537,6 +3580,14 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
   }
 };
 var active2 = /* @__PURE__ */ new Set();
+function checkOptions(channel, options) {
+  if (typeof options !== "object") throw invalid(`the options of a message on channel "${channel}" are an object: ${String(options)}`);
+  const { timeout, maxRetries, retried } = options;
+  checkMessage(channel, options, timeout ?? 0, maxRetries ?? 0);
+  if (retried !== void 0 && !(typeof retried === "number" && retried >= 0 && retried < Infinity)) {
+    throw invalid(`retried of a message on channel "${channel}" is a number, 0 or more: ${String(retried)}`);
+  }
+}
 function serialize3(channel, content, options) {
   if (typeof content === "function" || typeof content === "symbol") throw unserializable(channel);
   try {
@@ -3755,7 +3806,7 @@ var EventQueue = class {
         throw new MortiseError("E_NOT_SUBSCRIBED", `event queue not subscribed on channel "${channel}", cannot publish`);
       }
       const { timeout = DEFAULT_TIMEOUT2, maxRetries = 0 } = options ?? {};
-      checkMessage(channel, timeout, maxRetries, options ?? {});
+      checkMessage(channel, options ?? {}, timeout, maxRetries);
       return Promise.resolve(adapter.publish(full, message, { ...options, timeout, maxRetries, timestamp: Date.now() }));
     } catch (error) {
       return Promise.reject(error);
@@ -3805,10 +3856,6 @@ var EventQueue = class {
     throw new MortiseError("E_UNSUPPORTED", `the event queue adapter has no ${method}, asked for on channel "${channel}"`);
   }
 };
-function checkChannel(channel) {
-  if (typeof channel !== "string" || channel === "") throw invalid(`a channel is a string that is not empty: ${String(channel)}`);
-  return channel;
-}
 function checkEvent(channel, options) {
   const { process: process2, idle, concurrency = DEFAULT_CONCURRENCY, interval = DEFAULT_INTERVAL3 } = options ?? {};
   if (typeof process2 !== "function") throw invalid(`process of event queue channel "${channel}" is a function`);
@@ -3820,39 +3867,6 @@ function checkEvent(channel, options) {
     throw invalid(`interval of event queue channel "${channel}" is a number of milliseconds: ${String(interval)}`);
   }
   return Object.assign(Object.create(options), { concurrency, interval });
-}
-function checkMessage(channel, timeout, maxRetries, options) {
-  const { delay, id, backoff, headers } = options;
-  if (typeof timeout !== "number" || !(timeout >= 0)) {
-    throw invalid(`the timeout of a message on channel "${channel}" is a number of milliseconds: ${String(timeout)}`);
-  }
-  if (typeof maxRetries !== "number" || !(maxRetries >= 0)) {
-    throw invalid(`maxRetries of a message on channel "${channel}" is a number, 0 or more: ${String(maxRetries)}`);
-  }
-  if (delay !== void 0 && !isMilliseconds(delay)) {
-    throw invalid(`the delay of a message on channel "${channel}" is a number of milliseconds: ${String(delay)}`);
-  }
-  if (id !== void 0 && (typeof id !== "string" || id === "")) {
-    throw invalid(`the id of a message on channel "${channel}" is a string that is not empty: ${String(id)}`);
-  }
-  if (headers !== void 0 && (typeof headers !== "object" || headers === null)) {
-    throw invalid(`the headers of a message on channel "${channel}" are an object: ${String(headers)}`);
-  }
-  if (backoff !== void 0) checkBackoff(channel, backoff);
-}
-function checkBackoff(channel, backoff) {
-  const of = `of a message on channel "${channel}"`;
-  if (typeof backoff !== "object" || backoff === null) throw invalid(`the backoff ${of} is an object: ${String(backoff)}`);
-  const { type, delay, max, jitter } = backoff;
-  if (type !== "fixed" && type !== "exponential") throw invalid(`backoff.type ${of} is 'fixed' or 'exponential': ${String(type)}`);
-  if (!isMilliseconds(delay)) throw invalid(`backoff.delay ${of} is a number of milliseconds: ${String(delay)}`);
-  if (max !== void 0 && !isMilliseconds(max)) throw invalid(`backoff.max ${of} is a number of milliseconds: ${String(max)}`);
-  if (jitter !== void 0 && !(typeof jitter === "number" && jitter >= 0 && jitter <= 1)) {
-    throw invalid(`backoff.jitter ${of} is a number from 0 to 1: ${String(jitter)}`);
-  }
-}
-function isMilliseconds(value) {
-  return typeof value === "number" && value >= 0 && value < Infinity;
 }
 
 // lib/lock/local-adapter.ts
@@ -4355,7 +4369,7 @@ var RedisLockAdapter = class {
     if (typeof app !== "string" || app === "") throw invalid(`app must be a string that is not empty: ${String(app)}`);
     checkTtl2(maxHold, "maxHold");
     checkTtl2(gracePeriod, "gracePeriod");
-    this.#options = checkOptions(options ?? {});
+    this.#options = checkOptions2(options ?? {});
     this.#app = app;
     this.#maxHold = maxHold;
     this.#gracePeriod = gracePeriod;
@@ -4425,7 +4439,7 @@ var RedisLockAdapter = class {
     return exclusive;
   };
 };
-function checkOptions(options) {
+function checkOptions2(options) {
   const serialized = serializeOptions(options);
   binding.redisShown(serialized);
   return serialized;

@@ -4,7 +4,7 @@ const { EventQueue, RedisEventQueueAdapter } = require('..');
 const { redis } = require('./servers/brokers');
 const { Proxy } = require('./servers/proxy');
 const { RedisServer, startCluster, startSentinels } = require('./servers/redis');
-const { gate, recorder, rejection, until } = require('./support');
+const { child, gate, recorder, rejection, until } = require('./support');
 
 /** Longer than any test: nothing that this hides is found by chance. */
 const LONG = 60_000;
@@ -433,6 +433,141 @@ describe('an event queue on Redis', () => {
     held.resolve();
     await until(async () => (await queue.counts('c')).running === 0, 5000);
     expect([begun, got]).toEqual([[1], [2]]);
+  });
+
+  test('promises that settle twice or throw when they are asked end their runs once', async () => {
+    const queue = await make();
+    const promises = [
+      () => Object.assign(Promise.resolve(), { then: (done) => { done(); done(); } }),
+      () => Object.defineProperty(Promise.resolve(), 'constructor', { get: () => { throw new Error('no constructor'); } }),
+      () => Object.assign(Promise.resolve(), { then: (done) => { done(); throw new Error('afterwards'); } }),
+      () => Object.defineProperty({}, 'then', { get: () => { throw new Error('no then'); } }),
+      () => Promise.resolve(),
+    ];
+    const got = [];
+    queue.subscribe('c', { concurrency: 5, process: (n) => { got.push(n); return promises[n](); } });
+    await Promise.all(numbers(5).map((n) => queue.publish('c', n)));
+    await until(async () => { const { waiting, running } = await queue.counts('c'); return got.length === 5 && waiting + running === 0; });
+    expect((await queue.deadLetters('c').list()).map(({ error }) => error).sort()).toEqual(['no constructor', 'no then']);
+  });
+
+  test('an adapter refuses options that it cannot keep, and what is published with them goes its way', async () => {
+    const adapter = new RedisEventQueueAdapter({ url: server.url, logger });
+    open.push(adapter);
+    await adapter.connect();
+    const got = [];
+    adapter.subscribe('x', { process: (message) => { got.push(message); } });
+    const bad = [{ id: 7 }, { id: '' }, { delay: 'soon' }, { delay: -1 }, { timeout: 'soon' }, { maxRetries: '1' }, { retried: 'x' }, { backoff: { type: 'square', delay: 1 } }, 'options'];
+    const results = await Promise.allSettled([
+      adapter.publish('x', 'first'), ...bad.map((options) => adapter.publish('x', options, options)), adapter.publish('x', 'second', null),
+      adapter.publish('x', 'third', { timeout: null, maxRetries: null, retried: 0 }), adapter.publish(undefined, 'no channel'),
+    ]);
+    const codes = results.map(({ reason }) => reason?.code);
+    expect(codes).toEqual([undefined, ...bad.map(() => 'E_INVALID_ARGUMENT'), undefined, undefined, 'E_INVALID_ARGUMENT']);
+    await until(() => got.length === 3);
+    expect(got).toEqual(['first', 'second', 'third']);
+  });
+
+  test('a channel that is subscribed again, or whose queue connects again, is one subscription', async () => {
+    const queue = await make();
+    const place = async () => (await server.call('LRANGE', 'mortise:{main.c}:queue:hungry', '0', '-1')).map((name) => name.split('/')[1]);
+    collect(queue);
+    await until(async () => (await place()).length === 1);
+    for (let n = 0; n < 3; n++) {
+      queue.unsubscribe('c');
+      await until(async () => (await place()).length === 0);
+      collect(queue);
+      await until(async () => (await place()).length === 1);
+    }
+    expect(await place()).toEqual(['0']);
+    await queue.close();
+    await queue.connect();
+    await until(async () => (await place()).length === 1);
+    expect(await place()).toEqual(['0']);
+  });
+
+  test('suspects of two channels do not run at once on a node', async () => {
+    const tries = String(3 * 2 ** 32 + 1);
+    for (const channel of ['c', 'd']) {
+      const key = (last) => `mortise:{main.${channel}}:queue:${last}`;
+      await server.call('XGROUP', 'CREATE', key('stream'), 'mortise', '0', 'MKSTREAM');
+      const entry = await server.call('XADD', key('stream'), '*', 'm', '[{}]');
+      await server.call('XREADGROUP', 'GROUP', 'mortise', '-', 'STREAMS', key('stream'), '>');
+      await server.call('XCLAIM', key('stream'), 'mortise', '-', '0', entry, 'RETRYCOUNT', tries, 'JUSTID');
+      await server.call('ZADD', key('later'), '1', `r${entry} ${tries}`);
+    }
+    const queue = await make();
+    const [held, begun] = [gate(), []];
+    const process = (channel) => () => { begun.push(channel); return held.promise; };
+    for (const channel of ['c', 'd']) queue.subscribe(channel, { concurrency: 2, process: process(channel) });
+    await until(() => begun.length > 0);
+    await queue.counts('c');
+    await queue.counts('d');
+    await pause(100);
+    expect(begun).toHaveLength(1);
+    held.resolve();
+    await until(() => begun.length === 2);
+  });
+
+  test('a lease is renewed until what has ended could be told', async () => {
+    const strict = await own(['user worker on >secret ~* &* +@all']);
+    const queue = await make({ lease: 500 }, { ...redis.url(strict.port), username: 'worker', password: 'secret' });
+    const other = await make({ lease: 500 }, redis.url(strict.port, ++nth));
+    other.subscribe('c', { idle: () => false, process: () => undefined });
+    const [held, got] = [gate(), []];
+    queue.subscribe('c', { process: (_, { retried }) => { got.push(retried); return retried ? undefined : held.promise; } });
+    await queue.publish('c', 1, { maxRetries: 1 });
+    await until(() => got.length === 1);
+    await strict.call('ACL', 'SETUSER', 'worker', '-xclaim');
+    held.reject(new Error('mine'));
+    await until(() => logged('warn', 'can\'t run this command').length > 0);
+    await pause(1500);
+    await strict.call('ACL', 'SETUSER', 'worker', '+@all');
+    await until(() => got.length === 2);
+    expect(got).toEqual([0, 1]);
+    expect(logged('warn', 'has not renewed')).toEqual([]);
+  });
+
+  test('what a stopped process had fetched does not begin when it goes on after others have run it', async () => {
+    const proxy = await proxied();
+    const other = await make({ lease: 500 });
+    const url = { ...redis.url(proxy.port, ++nth), heartbeatTimeout: LONG, commandTimeout: LONG };
+    const theirs = child(`
+      const queue = new mortise.EventQueue({ name: 'main', logger: console }, ${JSON.stringify({ adapter: 'redis', url, lease: 500 })});
+      queue.subscribe('c', { process: (message) => { console.log('began', message); } });
+      queue.connect().then(() => console.log('connected'));
+      setInterval(() => {}, 1000);
+    `);
+    open.push({ close: () => theirs.handle.kill('SIGKILL') });
+    const line = () => server.call('LLEN', 'mortise:{main.c}:queue:hungry');
+    await until(async () => theirs.lines.includes('connected') && await line() === 1);
+    const got = collect(other, { idle: () => theirs.stopped });
+    proxy.delay = 400;
+    await other.publish('c', 'once');
+    await until(async () => (await other.counts('c')).running === 1);
+    theirs.handle.kill('SIGSTOP');
+    theirs.stopped = true;
+    await until(() => got.length === 1);
+    await until(async () => (await other.counts('c')).running === 0);
+    proxy.delay = 0;
+    theirs.handle.kill('SIGCONT');
+    await until(() => theirs.errors.includes('do not begin here') || theirs.lines.includes('began once'));
+    expect(theirs.lines).toEqual(['connected']);
+    // It goes on with what comes then.
+    theirs.stopped = false;
+    await until(async () => await line() > 0);
+    await other.publish('c', 'next');
+    await until(() => theirs.lines.includes('began next'));
+    expect(got).toEqual(['once']);
+  });
+
+  test('a retry whose pause is without end waits', async () => {
+    const queue = await make();
+    const got = [];
+    queue.subscribe('c', { process: (n) => { got.push(n); throw new Error('no'); } });
+    await queue.publish('c', 1, { maxRetries: 1, backoff: { type: 'fixed', delay: 1e300 } });
+    await until(async () => (await queue.counts('c')).delayed === 1);
+    expect(got).toEqual([1]);
   });
 
   test('closed queues leave nothing on the server but what waits', async () => {

@@ -1,8 +1,9 @@
 import type { Logger } from '../app/logger';
 import { invalid, MortiseError } from '../errors';
 import type { RedisOptions } from '../redis';
-import type { DeadLetters, IEventQueueAdapter, QueueBackoff, QueueCounts, QueueEventOptions, QueueHealth, QueueMessageOptions } from './adapter';
+import type { DeadLetters, IEventQueueAdapter, QueueCounts, QueueEventOptions, QueueHealth, QueueMessageOptions } from './adapter';
 import { MemoryEventQueueAdapter } from './memory-adapter';
+import { checkChannel, checkMessage } from './message';
 import { RabbitMQEventQueueAdapter, type RabbitMQOptions } from './rabbitmq-adapter';
 import { RedisEventQueueAdapter } from './redis-adapter';
 import type { ServerQueueSettings } from './server-settings';
@@ -168,7 +169,7 @@ export class EventQueue {
         throw new MortiseError('E_NOT_SUBSCRIBED', `event queue not subscribed on channel "${channel}", cannot publish`);
       }
       const { timeout = DEFAULT_TIMEOUT, maxRetries = 0 } = options ?? {};
-      checkMessage(channel, timeout, maxRetries, options ?? {});
+      checkMessage(channel, options ?? {}, timeout, maxRetries);
       return Promise.resolve(adapter.publish(full, message, { ...options, timeout, maxRetries, timestamp: Date.now() }) as string);
     } catch (error) {
       return Promise.reject(error);
@@ -228,11 +229,6 @@ export class EventQueue {
   }
 }
 
-function checkChannel(channel: string): string {
-  if (typeof channel !== 'string' || channel === '') throw invalid(`a channel is a string that is not empty: ${String(channel)}`);
-  return channel;
-}
-
 function checkEvent(channel: string, options: QueueEventOptions): QueueEventOptions {
   const { process, idle, concurrency = DEFAULT_CONCURRENCY, interval = DEFAULT_INTERVAL } = options ?? {};
   if (typeof process !== 'function') throw invalid(`process of event queue channel "${channel}" is a function`);
@@ -245,40 +241,4 @@ function checkEvent(channel: string, options: QueueEventOptions): QueueEventOpti
   }
   // Called as methods, as they were given: process and idle may use `this`.
   return Object.assign(Object.create(options), { concurrency, interval });
-}
-
-function checkMessage(channel: string, timeout: number, maxRetries: number, options: QueueMessageOptions): void {
-  const { delay, id, backoff, headers } = options;
-  if (typeof timeout !== 'number' || !(timeout >= 0)) {
-    throw invalid(`the timeout of a message on channel "${channel}" is a number of milliseconds: ${String(timeout)}`);
-  }
-  if (typeof maxRetries !== 'number' || !(maxRetries >= 0)) {
-    throw invalid(`maxRetries of a message on channel "${channel}" is a number, 0 or more: ${String(maxRetries)}`);
-  }
-  if (delay !== undefined && !isMilliseconds(delay)) {
-    throw invalid(`the delay of a message on channel "${channel}" is a number of milliseconds: ${String(delay)}`);
-  }
-  if (id !== undefined && (typeof id !== 'string' || id === '')) {
-    throw invalid(`the id of a message on channel "${channel}" is a string that is not empty: ${String(id)}`);
-  }
-  if (headers !== undefined && (typeof headers !== 'object' || headers === null)) {
-    throw invalid(`the headers of a message on channel "${channel}" are an object: ${String(headers)}`);
-  }
-  if (backoff !== undefined) checkBackoff(channel, backoff);
-}
-
-function checkBackoff(channel: string, backoff: QueueBackoff): void {
-  const of = `of a message on channel "${channel}"`;
-  if (typeof backoff !== 'object' || backoff === null) throw invalid(`the backoff ${of} is an object: ${String(backoff)}`);
-  const { type, delay, max, jitter } = backoff;
-  if (type !== 'fixed' && type !== 'exponential') throw invalid(`backoff.type ${of} is 'fixed' or 'exponential': ${String(type)}`);
-  if (!isMilliseconds(delay)) throw invalid(`backoff.delay ${of} is a number of milliseconds: ${String(delay)}`);
-  if (max !== undefined && !isMilliseconds(max)) throw invalid(`backoff.max ${of} is a number of milliseconds: ${String(max)}`);
-  if (jitter !== undefined && !(typeof jitter === 'number' && jitter >= 0 && jitter <= 1)) {
-    throw invalid(`backoff.jitter ${of} is a number from 0 to 1: ${String(jitter)}`);
-  }
-}
-
-function isMilliseconds(value: unknown): value is number {
-  return typeof value === 'number' && value >= 0 && value < Infinity;
 }

@@ -3,6 +3,7 @@ import { invalid, MortiseError } from '../errors';
 import { Batch, Completions, type Handle, listenWeakly } from '../native';
 import type { DeadLetter, DeadLetters, IEventQueueAdapter, QueueCounts, QueueEventOptions, QueueHealth, QueueMessageOptions } from './adapter';
 import { binding } from './binding';
+import { checkChannel, checkMessage } from './message';
 import { restore, ServerChannel, type ServerChannelHost } from './server-channel';
 
 const CLOSE_TIMEOUT = 10_000;
@@ -88,8 +89,9 @@ export abstract class ServerQueueAdapter implements IEventQueueAdapter {
         channel.abandon();
         channel.rest();
       }
-      await this.wait((sequence) => binding.serverQueueClose(handle, this.completions.listener, sequence));
+      // Who ends gives no sign of life any more.
       this.handle = undefined;
+      await this.wait((sequence) => binding.serverQueueClose(handle, this.completions.listener, sequence));
       this.channels.clear();
       this.byNumber.length = 0;
       active.delete(this);
@@ -97,8 +99,8 @@ export abstract class ServerQueueAdapter implements IEventQueueAdapter {
   }
 
   subscribe(channel: string, event: QueueEventOptions): void {
-    // The one before it ends.
-    this.unsubscribe(channel);
+    // A queue tells an adapter that has connected what it knows already; of another, the one before it ends.
+    if (this.events.get(channel) !== event) this.unsubscribe(channel);
     this.events.set(channel, event);
     if (this.connected) this.channel(channel).subscribe(event);
   }
@@ -108,18 +110,20 @@ export abstract class ServerQueueAdapter implements IEventQueueAdapter {
   }
 
   /**
-   * Resolves to the message's id when the server has stored it. Rejects with `E_CLOSED` when not connected, `E_NOT_SERIALIZABLE`,
-   * and `E_UNAVAILABLE` or `E_TIMEOUT`, after which the message may be there all the same.
+   * Resolves to the message's id when the server has stored it. Rejects with `E_CLOSED` when not connected, `E_INVALID_ARGUMENT`,
+   * `E_NOT_SERIALIZABLE`, and `E_UNAVAILABLE` or `E_TIMEOUT`, after which the message may be there all the same.
    */
-  publish(channel: string, message: any, options: QueueMessageOptions = {}): Promise<string> {
+  publish(channel: string, message: any, options?: QueueMessageOptions | null): Promise<string> {
     if (!this.connected) return Promise.reject(closed(`publish on channel "${channel}"`));
     let text: string;
+    const given = options ?? {};
     try {
-      text = serialize(channel, message, options);
+      checkOptions(checkChannel(channel), given);
+      text = serialize(channel, message, given);
     } catch (error) {
       return Promise.reject(error);
     }
-    const { delay = 0, id } = options;
+    const { delay = 0, id } = given;
     const promise = this.completions.promise<string>(channel);
     this.outgoing.add([this.completions.last, delay, id === undefined ? 0 : 1], channel, id ?? '', text);
     return promise;
@@ -252,6 +256,16 @@ export abstract class ServerQueueAdapter implements IEventQueueAdapter {
 
 /** Connected adapters live on even when nobody holds them. */
 const active = new Set<ServerQueueAdapter>();
+
+/** Options that JSON may have changed, as those of a message that is passed on, are as good. */
+function checkOptions(channel: string, options: QueueMessageOptions): void {
+  if (typeof options !== 'object') throw invalid(`the options of a message on channel "${channel}" are an object: ${String(options)}`);
+  const { timeout, maxRetries, retried } = options;
+  checkMessage(channel, options, timeout ?? 0, maxRetries ?? 0);
+  if (retried !== undefined && !(typeof retried === 'number' && retried >= 0 && retried < Infinity)) {
+    throw invalid(`retried of a message on channel "${channel}" is a number, 0 or more: ${String(retried)}`);
+  }
+}
 
 /** The message as the server has it: `[options]`, or `[options, content]`. Throws `E_NOT_SERIALIZABLE`. */
 function serialize(channel: string, content: unknown, options: QueueMessageOptions): string {

@@ -57,7 +57,6 @@ export class ServerChannel {
   ) {}
 
   subscribe(event: QueueEventOptions): void {
-    // The queue tells an adapter that has connected what it knows already.
     if (this.event === event) return;
     if (this.event) this.unsubscribe();
     const { concurrency = 1 } = event;
@@ -175,23 +174,22 @@ export class ServerChannel {
   };
 
   private call(job: ServerJob, event: QueueEventOptions): void {
-    let result: any;
     try {
-      result = event.process(job.content, job);
+      // Always asynchronous, or a handler that is not would grow the stack with the backlog.
+      Promise.resolve(event.process(job.content, job) as any).then(
+        () => this.finish(job, PROCESSED, ''),
+        (error: unknown) => this.fail(job, error),
+      );
     } catch (error) {
+      // Also of a promise that somebody has tampered with.
       this.fail(job, error);
-      return;
     }
-    // Always asynchronous, or a handler that is not would grow the stack with the backlog.
-    Promise.resolve(result).then(
-      () => this.finish(job, PROCESSED, ''),
-      (error: unknown) => this.fail(job, error),
-    );
   }
 
   private fail(job: ServerJob, error: unknown): void {
     const { logger } = this.host;
     const what = `message ${job.id} of event queue channel ${this.name}`;
+    if (job.ended) return;
     if (job.abandoned) {
       logger?.warn(`${what} failed after it was given up`, error);
       return;
@@ -208,10 +206,12 @@ export class ServerChannel {
   }
 
   private finish(job: ServerJob, outcome: number, error: string): void {
+    if (job.ended) return;
     if (job.abandoned) {
       this.host.logger?.warn(`message ${job.id} of event queue channel ${this.name} was processed after it was given up`);
       return;
     }
+    job.ended = true;
     this.forget(job);
     this.tell(outcome, job.ticket, error);
     this.wake();

@@ -6,6 +6,8 @@ export class ServerJob implements ProcessContext {
   cancelled = false;
   /** What its handler still says counts for nothing. */
   abandoned = false;
+  /** Its outcome is known: a promise that settles once more counts for nothing. */
+  ended = false;
   private reason: unknown;
   private controller: AbortController | undefined;
 

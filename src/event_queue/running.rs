@@ -75,6 +75,11 @@ impl<T> Running<T> {
         self.count
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// A run begins; the ticket stands for it.
     pub fn begin(
         &mut self,

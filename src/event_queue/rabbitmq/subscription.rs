@@ -255,7 +255,7 @@ impl Subscription {
         if let Some((_, until)) = &self.closing {
             return self.moving == 0 || *until <= Instant::now();
         }
-        self.ended && self.running.len() == 0 && self.held.is_empty() && self.moving == 0
+        self.ended && self.running.is_empty() && self.held.is_empty() && self.moving == 0
     }
 
     async fn finish(mut self) {

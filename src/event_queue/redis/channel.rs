@@ -1,6 +1,9 @@
 //! One subscription of a node: what it wants, what is under way, and what it knows of the server.
 
-use super::{keys::Keys, report::Report};
+use super::{
+    keys::Keys,
+    report::{Report, Reports},
+};
 use crate::event_queue::adapter::Consumer;
 use std::{collections::VecDeque, sync::Arc};
 
@@ -30,11 +33,16 @@ pub struct Flight {
     pub since: u64,
     /// Messages that it asks for.
     pub claims: u32,
+    /// Suspects that it may fetch.
+    pub suspects: u32,
+    /// What it tells.
+    pub reports: Arc<Reports>,
     /// It may be followed by another before it has landed.
     pub plain: bool,
 }
 
 /// A subscription. Times are milliseconds of the queue's clock.
+#[expect(clippy::struct_excessive_bools, reason = "they change one by one")]
 pub struct Channel {
     pub name: Arc<str>,
     pub keys: Arc<Keys>,
@@ -76,8 +84,12 @@ pub struct Channel {
     pub stopped: bool,
     /// When the leases of others are to be looked at.
     pub check_at: u64,
-    /// When the consumer was heard of by the server last.
+    /// When something was sent last by which the server hears of the consumer.
     pub renewed_at: u64,
+    /// When that was sent last which the server has answered.
+    pub heard_at: u64,
+    /// What was claimed before may have become others': the server had not heard of the consumer for a lease.
+    pub lapsed_at: u64,
     /// The last trouble that was told in the log.
     pub trouble: Option<String>,
 }
@@ -118,6 +130,8 @@ impl Channel {
             stopped: false,
             check_at: NEVER,
             renewed_at: 0,
+            heard_at: 0,
+            lapsed_at: 0,
             trouble: None,
         }
     }
@@ -143,9 +157,28 @@ impl Channel {
         may_follow && self.again_at == NEVER
     }
 
-    /// Nothing is under way or to be told.
+    /// Nothing is under way, to be told or to be compared.
     pub fn is_settled(&self) -> bool {
-        self.flights.is_empty() && self.reports.is_empty()
+        self.flights.is_empty() && self.reports.is_empty() && !self.recovers
+    }
+
+    /// Whether the server may hold messages for this node.
+    pub fn holds(&self) -> bool {
+        let asks = self.flights.iter().any(|flight| flight.claims > 0);
+        self.running > 0 || asks || !self.reports.is_empty()
+    }
+
+    /// The server has answered what was sent then, by which it has heard of the consumer.
+    pub fn heard(&mut self, sent_at: u64, lease: u64) {
+        if sent_at > self.heard_at.saturating_add(lease) {
+            self.lapsed_at = sent_at;
+        }
+        self.heard_at = self.heard_at.max(sent_at);
+    }
+
+    /// Whether what was claimed since then may be others' by now, as when this process was stopped for a while.
+    pub fn has_lapsed(&self, since: u64, now: u64, lease: u64) -> bool {
+        since < self.lapsed_at || now > self.heard_at.max(since).saturating_add(lease)
     }
 
     /// When the channel has something to do next.

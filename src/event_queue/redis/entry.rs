@@ -62,7 +62,7 @@ impl Entry {
         while let (Some(name), Some(value)) = (words.next(), words.next()) {
             match (name, value) {
                 (Value::BulkString(name), Value::BulkString(value)) if name == b"m" => {
-                    message = value
+                    message = value;
                 }
                 (Value::BulkString(name), value) if name == b"u" => own_id = text(value),
                 _ => {}

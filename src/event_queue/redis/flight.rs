@@ -6,7 +6,7 @@
 
 use super::{
     PAUSE, RedisQueue, State,
-    channel::{Flight, NEVER, Place},
+    channel::{Channel, Flight, NEVER, Place},
     entry::{Entry, Looked, Tries, array, integer, text},
     keys::{GROUP, Keys},
     report::{Report, Reports},
@@ -18,7 +18,10 @@ use crate::{
     redis::{Command, is_unknown},
 };
 use redis::Value;
-use std::{collections::HashSet, sync::atomic::Ordering::Relaxed};
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 /// Messages that one claim fetches at most.
 const MOST: u32 = 256;
@@ -51,7 +54,6 @@ impl RedisQueue {
         if state.opened_at.is_none() {
             return;
         }
-        let suspects = state.suspects;
         let Some(channel) = state.channels.get_mut(number as usize) else { return };
         if !channel.may_launch() {
             return;
@@ -61,7 +63,9 @@ impl RedisQueue {
         if count == 0 && ask == Ask::Nothing {
             return;
         }
-        let reports = Reports::new(channel.reports.drain(..count).collect());
+        let allowed = u32::from(matches!(ask, Ask::Look(_)) && state.suspects == 0);
+        state.suspects += allowed;
+        let reports = Arc::new(Reports::new(channel.reports.drain(..count).collect()));
         state.flights += 1;
         let flight = state.flights;
         let claims = match ask {
@@ -69,7 +73,18 @@ impl RedisQueue {
             _ => 0,
         };
         let plain = matches!(ask, Ask::Nothing | Ask::Claim(_));
-        channel.flights.push(Flight { number: flight, since: now, claims, plain });
+        if claims > 0 && !channel.holds() {
+            // The lease begins with this claim.
+            channel.heard_at = now;
+        }
+        channel.flights.push(Flight {
+            number: flight,
+            since: now,
+            claims,
+            suspects: allowed,
+            reports: Arc::clone(&reports),
+            plain,
+        });
         // What the owner has said holds for all slots that are free now.
         channel.wants &= match ask {
             Ask::Nothing => true,
@@ -86,7 +101,6 @@ impl RedisQueue {
         if claims > 0 {
             channel.renewed_at = now;
         }
-        let allowed = u32::from(suspects == 0);
         let mut commands = Vec::with_capacity(reports.commands_len() + 1);
         reports.commands(&channel.keys, &channel.consumer, channel.in_full, &mut commands);
         let place = (&*channel.place_name, channel.place.word());
@@ -110,7 +124,7 @@ impl RedisQueue {
     }
 
     /// What to ask for.
-    fn choose(channel: &mut super::Channel, now: u64) -> Ask {
+    fn choose(channel: &mut Channel, now: u64) -> Ask {
         let alone = channel.flights.is_empty();
         if alone && !channel.joined && !channel.stopped {
             return Ask::Join;
@@ -142,7 +156,7 @@ impl RedisQueue {
         &self,
         number: u32,
         flight: u64,
-        reports: Reports,
+        reports: Arc<Reports>,
         ask: Ask,
         replies: Result<Vec<Result<Value>>>,
     ) {
@@ -153,28 +167,31 @@ impl RedisQueue {
             // Given up meanwhile.
             return;
         };
-        channel.flights.remove(at);
+        let Flight { since, suspects, .. } = channel.flights.remove(at);
+        let reports = Arc::unwrap_or_clone(reports);
+        // What was sent in full is known to the server now.
+        channel.in_full &= replies.is_err();
+        state.suspects -= suspects;
         match replies {
-            Err(error) => self.fail_flight(&mut state, number, reports, ask, &error, now),
+            Err(error) => Self::fail_flight(&mut state, number, reports, ask, &error, now),
             Ok(replies) => {
                 let mut replies = replies.into_iter();
                 self.settle(&mut state, number, reports, &mut replies, now);
                 if ask != Ask::Nothing {
                     let reply = replies.next().unwrap_or(Ok(Value::Nil));
-                    self.answered(&mut state, number, ask, reply, now);
+                    self.answered(&mut state, number, (ask, since), reply, now);
                 }
             }
         }
         self.pump(&mut state, number, now);
         self.set_alarm(&state, number);
-        if state.channels.get(number as usize).is_some_and(super::Channel::is_settled) {
+        if state.channels.get(number as usize).is_some_and(Channel::is_settled) {
             self.settled.notify_waiters();
         }
     }
 
     /// Nothing is known of the flight: it is flown again.
     fn fail_flight(
-        &self,
         state: &mut State,
         number: u32,
         reports: Reports,
@@ -189,9 +206,9 @@ impl RedisQueue {
         channel.looks = true;
         channel.place = Place::Unknown;
         channel.recovers |= matches!(ask, Ask::Look(_) | Ask::Claim(_) | Ask::Recover);
-        self.pause(state, number, now, None);
+        Self::pause(state, number, now);
         if !matches!(error, Error::Unavailable { .. }) {
-            self.tell_trouble(state, number, &error.to_string());
+            Self::tell_trouble(state, number, &error.to_string());
         }
     }
 
@@ -215,13 +232,13 @@ impl RedisQueue {
         if let Some(error) = refused {
             let count = reports.all.len() - failed.len();
             again.extend(reports.all.into_iter().take(count));
-            self.refused(state, number, &error, now);
+            Self::refused(state, number, &error, now);
         }
         for report in failed {
             let reply = replies.next().unwrap_or(Ok(Value::Nil));
             match self.refusal(reply) {
                 Err(error) => {
-                    self.refused(state, number, &error, now);
+                    Self::refused(state, number, &error, now);
                     again.push(report);
                 }
                 Ok(answer) => Self::settle_failure(state, number, &report, answer, now),
@@ -239,10 +256,10 @@ impl RedisQueue {
         let answer = text(answer);
         match (answer.as_deref(), report) {
             (Some("ok"), Report::Again { pause, .. }) => {
-                channel.due_at = channel.due_at.min(now + pause + 1);
+                channel.due_at = channel.due_at.min(now.saturating_add(*pause).saturating_add(1));
             }
             (Some("lost"), _) => channel.owner.log(Level::Warn, format!(
-                "message {entry} of event queue channel {name} has failed, but its lease had lapsed, and it is others' now"
+                "message {entry} of event queue channel {name} was not processed here, but its lease had lapsed, and it is others' now"
             )),
             (Some("gone"), _) => channel.owner.log(Level::Info, format!(
                 "message {entry} of event queue channel {name} has failed, but it was cancelled or lost on the server"
@@ -265,27 +282,25 @@ impl RedisQueue {
         }
     }
 
-    fn refused(&self, state: &mut State, number: u32, error: &Error, now: u64) {
+    fn refused(state: &mut State, number: u32, error: &Error, now: u64) {
         let text = error.to_string();
         if text == "NOSCRIPT" {
             state.channels[number as usize].in_full = true;
             return;
         }
-        self.tell_trouble(state, number, &text);
-        self.pause(state, number, now, Some(error));
+        Self::tell_trouble(state, number, &text);
+        Self::pause(state, number, now);
     }
 
     /// Waits a little before the next flight.
-    #[expect(clippy::unused_self, reason = "reads as what it does")]
-    fn pause(&self, state: &mut State, number: u32, now: u64, _: Option<&Error>) {
+    fn pause(state: &mut State, number: u32, now: u64) {
         let channel = &mut state.channels[number as usize];
         channel.again_at = now + PAUSE;
         channel.owner.rests();
     }
 
     /// Trouble is told once, until it is another.
-    #[expect(clippy::unused_self, reason = "reads as what it does")]
-    fn tell_trouble(&self, state: &mut State, number: u32, text: &str) {
+    fn tell_trouble(state: &mut State, number: u32, text: &str) {
         let channel = &mut state.channels[number as usize];
         if channel.trouble.as_deref() == Some(text) {
             return;
@@ -294,7 +309,14 @@ impl RedisQueue {
         channel.owner.log(Level::Warn, format!("event queue channel {}: {text}", channel.name));
     }
 
-    fn answered(&self, state: &mut State, number: u32, ask: Ask, reply: Result<Value>, now: u64) {
+    fn answered(
+        &self,
+        state: &mut State,
+        number: u32,
+        (ask, since): (Ask, u64),
+        reply: Result<Value>,
+        now: u64,
+    ) {
         let reply = match reply {
             Ok(reply) if is_unknown(&reply) => {
                 let channel = &mut state.channels[number as usize];
@@ -311,7 +333,7 @@ impl RedisQueue {
                 Value::Okay
             }
             Err(Error::Redis(text)) if text.contains("NOGROUP") || text.contains("no such key") => {
-                self.lost_group(state, number);
+                Self::lost_group(state, number);
                 return;
             }
             Err(error) => {
@@ -319,10 +341,14 @@ impl RedisQueue {
                 channel.looks = true;
                 channel.recovers |=
                     matches!(error, Error::Unavailable { .. } | Error::CommandTimeout { .. });
-                return self.refused(state, number, &error, now);
+                return Self::refused(state, number, &error, now);
             }
         };
-        state.channels[number as usize].trouble = None;
+        let channel = &mut state.channels[number as usize];
+        channel.trouble = None;
+        if matches!(ask, Ask::Look(_) | Ask::Claim(_)) {
+            channel.heard(since, self.settings.lease);
+        }
         match ask {
             Ask::Nothing => {}
             Ask::Join => {
@@ -333,21 +359,50 @@ impl RedisQueue {
                     channel.owner.ready();
                 }
             }
-            Ask::Recover => self.recover(state, number, reply),
+            Ask::Recover => Self::recover(state, number, reply),
             Ask::Claim(count) => {
                 let entries = Entry::read_all(reply);
-                self.claimed(state, number, entries, count, now);
+                let entries = self.still_ours(channel, entries, since, now);
+                Self::claimed(state, number, entries, count, now);
             }
             Ask::Look(count) => match Looked::read(reply) {
-                Some(looked) => self.looked(state, number, looked, count, now),
-                None => self.tell_trouble(state, number, "the answer of look.lua cannot be read"),
+                Some(mut looked) => {
+                    looked.entries = self.still_ours(channel, looked.entries, since, now);
+                    self.looked(state, number, looked, count, now);
+                }
+                None => Self::tell_trouble(state, number, "the answer of look.lua cannot be read"),
             },
         }
     }
 
-    fn claimed(&self, state: &mut State, number: u32, entries: Vec<Entry>, count: u32, now: u64) {
+    /// What has come too late to begin goes back; where it is others' already, the server knows.
+    fn still_ours(
+        &self,
+        channel: &mut Channel,
+        entries: Vec<Entry>,
+        since: u64,
+        now: u64,
+    ) -> Vec<Entry> {
+        let lease = self.settings.lease;
+        if entries.is_empty() || !channel.has_lapsed(since, now, lease) {
+            return entries;
+        }
+        let (count, name) = (entries.len(), &channel.name);
+        channel.owner.log(Level::Warn, format!(
+            "{count} messages of event queue channel {name} have come after the lease of {lease} ms had lapsed, and do not begin here"
+        ));
+        let back = entries.into_iter().map(|Entry { id: entry, tries, .. }| Report::Again {
+            entry,
+            tries,
+            pause: 0,
+        });
+        channel.reports.extend(back);
+        Vec::new()
+    }
+
+    fn claimed(state: &mut State, number: u32, entries: Vec<Entry>, count: u32, now: u64) {
         let is_full = entries.len() >= count as usize;
-        self.begin(state, number, entries, now);
+        Self::begin(state, number, entries, now);
         let is_stopped = state.stopped;
         let channel = &mut state.channels[number as usize];
         channel.backlog = is_full;
@@ -370,7 +425,7 @@ impl RedisQueue {
         let is_full = !waits;
         let none = entries.is_empty();
         debug_assert!(entries.len() <= count as usize, "no more than asked for");
-        self.begin(state, number, entries, now);
+        Self::begin(state, number, entries, now);
         let hears = self.hears.load(Relaxed);
         let channel = &mut state.channels[number as usize];
         channel.backlog = is_full;
@@ -397,7 +452,7 @@ impl RedisQueue {
     }
 
     /// The server has forgotten the channel: it is made anew.
-    pub(super) fn lost_group(&self, state: &mut State, number: u32) {
+    pub(super) fn lost_group(state: &mut State, number: u32) {
         let channel = &mut state.channels[number as usize];
         if channel.joined {
             let (name, running) = (&channel.name, channel.running);
@@ -406,13 +461,15 @@ impl RedisQueue {
             ));
         }
         channel.joined = false;
+        // Nor has it given anything to this node.
+        channel.recovers = false;
         channel.place = Place::Free;
         channel.looks = true;
     }
 
     /// What the server has given to this node is compared with what runs: of a claim whose reply was lost nobody
     /// else would hear before this node is gone.
-    fn recover(&self, state: &mut State, number: u32, reply: Value) {
+    fn recover(state: &mut State, number: u32, reply: Value) {
         let mut known: HashSet<&str> = state
             .running
             .iter()
@@ -478,7 +535,7 @@ fn command(
             let suspect = Tries { retried: 0, crashes: super::SUSPECT }.count();
             scripts::LOOK.command(
                 in_full,
-                &all.map(|key| key.as_bytes()),
+                &all.map(String::as_bytes),
                 &[
                     consumer.as_bytes(),
                     place.as_bytes(),

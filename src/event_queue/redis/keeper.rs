@@ -4,7 +4,7 @@
 //! Each turn has a deadline; one that does not end or panics is given up, and the next begins.
 
 use super::{
-    RedisQueue,
+    RedisQueue, State,
     channel::{NEVER, Place},
     entry::{array, field, integer, text},
     keys::{GROUP, Keys, NOBODY, lease_of},
@@ -17,7 +17,10 @@ use std::{
     sync::{Arc, Weak, atomic::Ordering::Relaxed},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{
+    runtime::Handle,
+    time::{sleep, timeout},
+};
 
 /// Renewals within a lease.
 const RENEWALS: u64 = 3;
@@ -31,6 +34,22 @@ const MOST_REAPS: usize = 10_000;
 /// Begins to keep.
 pub fn start(queue: &Arc<RedisQueue>, runtime: &Handle) {
     runtime.spawn(keep(Arc::downgrade(queue), runtime.clone()));
+    runtime.spawn(keep_leases(Arc::downgrade(queue)));
+}
+
+/// Renews beside all the rest, which may take longer than a lease when the server is slow or who has died held much.
+async fn keep_leases(queue: Weak<RedisQueue>) {
+    loop {
+        let beat = {
+            let Some(keeper) = queue.upgrade() else { return };
+            if keeper.is_closed() {
+                return;
+            }
+            keeper.renew().await;
+            Duration::from_millis(keeper.beat_length())
+        };
+        sleep(beat).await;
+    }
 }
 
 async fn keep(queue: Weak<RedisQueue>, runtime: Handle) {
@@ -87,9 +106,12 @@ impl RedisQueue {
         let beat = self.beat_length();
         let until_check = {
             let (state, now) = (self.lock(), self.alarm.now());
-            state.channels.iter().map(|channel| channel.check_at.saturating_sub(now)).min()
+            let first = state.channels.iter().map(|channel| channel.check_at).min();
+            // Without the server nothing can be looked at.
+            let may_check = state.opened_at.is_some() && !state.stopped;
+            first.filter(|_| may_check).map_or(NEVER, |first| first.saturating_sub(now))
         };
-        let rest = Duration::from_millis(until_check.unwrap_or(NEVER).min(beat));
+        let rest = Duration::from_millis(until_check.min(beat));
         let sooner = Arc::clone(&self.sooner);
         // Who rests does not keep the queue alive.
         drop(self);
@@ -140,10 +162,17 @@ impl RedisQueue {
         let patience = 2 * self.redis().config().command_timeout;
         let patience = u64::try_from(patience.as_millis()).unwrap_or(NEVER).saturating_add(2_000);
         let mut stuck = Vec::new();
-        for (number, channel) in (0_u32..).zip(&mut state.channels) {
+        let State { channels, suspects, .. } = &mut *state;
+        for (number, channel) in (0_u32..).zip(channels) {
             let first = channel.flights.first().map_or(NEVER, |flight| flight.since);
             if first.saturating_add(patience) < now {
-                channel.flights.clear();
+                // What they tell is told again: that does no harm.
+                for flight in std::mem::take(&mut channel.flights).into_iter().rev() {
+                    *suspects -= flight.suspects;
+                    flight.reports.all.iter().rev().cloned().for_each(|report| {
+                        channel.reports.push_front(report);
+                    });
+                }
                 channel.recovers = true;
                 channel.looks = true;
                 channel.owner.log(
@@ -165,38 +194,36 @@ impl RedisQueue {
 
     /// Reading what comes after all that there can be: the server notes that it has heard of the consumer.
     async fn renew(&self) {
-        let commands: Vec<Command> = {
+        let now = self.alarm.now();
+        let (numbers, commands): (Vec<usize>, Vec<Command>) = {
             let mut state = self.lock();
-            let now = self.alarm.now();
             let beat = self.beat_length();
             if state.stalled || state.opened_at.is_none() {
                 return;
             }
-            let due = state.channels.iter_mut().filter(|channel| {
-                channel.running > 0 && now.saturating_sub(channel.renewed_at) >= beat / 2
+            let due = state.channels.iter_mut().enumerate().filter(|(_, channel)| {
+                channel.holds() && now.saturating_sub(channel.renewed_at) >= beat / 2
             });
-            due.map(|channel| {
+            due.map(|(number, channel)| {
                 channel.renewed_at = now;
                 let (stream, consumer) = (channel.keys.stream.as_str(), &*channel.consumer);
                 // One below what stands for what is new.
                 let last = "18446744073709551615-18446744073709551614";
-                Command::new([
-                    "XREADGROUP",
-                    "GROUP",
-                    GROUP,
-                    consumer,
-                    "COUNT",
-                    "1",
-                    "STREAMS",
-                    stream,
-                    last,
-                ])
+                let words = ["XREADGROUP", "GROUP", GROUP, consumer, "COUNT", "1", "STREAMS"];
+                (number, Command::new(words.into_iter().chain([stream, last])))
             })
-            .collect()
+            .unzip()
         };
-        if !commands.is_empty() {
-            // What fails is renewed by the next turn, within the lease.
-            _ = self.redis().batch(commands).await;
+        if commands.is_empty() {
+            return;
+        }
+        // What fails is renewed by the next turn, within the lease.
+        let Ok(replies) = self.redis().batch(commands).await else { return };
+        let mut state = self.lock();
+        for (number, reply) in numbers.into_iter().zip(replies) {
+            if reply.is_ok_and(|reply| self.redis().check(reply).is_ok()) {
+                state.channels[number].heard(now, self.settings.lease);
+            }
         }
     }
 
@@ -245,7 +272,7 @@ impl RedisQueue {
             if state.channels[number as usize].flights.is_empty()
                 && state.channels[number as usize].joined
             {
-                self.lost_group(&mut state, number);
+                Self::lost_group(&mut state, number);
                 self.pump(&mut state, number, now);
             }
             return;
@@ -349,7 +376,7 @@ impl RedisQueue {
             let answer = scripts::REAP
                 .run(
                     self.redis(),
-                    &all.map(|key| key.as_bytes()),
+                    &all.map(String::as_bytes),
                     &[
                         other.name.as_bytes(),
                         lease.to_string().as_bytes(),

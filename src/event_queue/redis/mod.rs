@@ -88,7 +88,7 @@ struct State {
     opened_at: Option<u64>,
     stopped: bool,
     closed: bool,
-    /// Suspects that run.
+    /// Suspects that run, or that may be fetched by what is under way.
     suspects: u32,
     /// When the environment was asked, until it answers.
     asked_at: Option<u64>,
@@ -174,10 +174,20 @@ impl RedisQueue {
 
     fn subscribe_channel(&self, name: &str, concurrency: u32, owner: Arc<dyn Consumer>) -> u32 {
         let mut state = self.state.lock();
-        let number = u32::try_from(state.channels.len()).unwrap_or(u32::MAX);
+        // One that has ended altogether begins anew: who subscribes again and again needs no more of them.
+        let is_over =
+            |it: &Channel| it.stopped && &*it.name == name && !it.holds() && it.is_settled();
+        let index = state.channels.iter().position(is_over).unwrap_or(state.channels.len());
+        let number = u32::try_from(index).unwrap_or(u32::MAX);
         let place = format!("{}/{number}", self.node);
         let consumer = format!("{place}:{}", self.settings.lease);
-        state.channels.push(Channel::new(name, &consumer, &place, concurrency.max(1), owner));
+        let mut channel = Channel::new(name, &consumer, &place, concurrency.max(1), owner);
+        if let Some(old) = state.channels.get_mut(index) {
+            channel.place = Place::Unknown;
+            *old = channel;
+        } else {
+            state.channels.push(channel);
+        }
         drop(state);
         self.sooner.notify_one();
         number
@@ -321,7 +331,7 @@ impl RedisQueue {
     }
 
     /// Begins runs, and tells their owner.
-    fn begin(&self, state: &mut State, number: u32, entries: Vec<Entry>, now: u64) {
+    fn begin(state: &mut State, number: u32, entries: Vec<Entry>, now: u64) {
         let mut deliveries = Vec::with_capacity(entries.len());
         for Entry { id: entry, text, own_id, tries } in entries {
             if state.closed {

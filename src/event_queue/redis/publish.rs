@@ -41,16 +41,14 @@ impl RedisQueue {
             let bytes = message.text.len();
             // The last group of the channel, so that order is kept.
             let last = groups.iter_mut().rfind(|(group, _)| group.channel == channel);
-            match last.filter(|(last, _)| last.plain == plain && last.bytes + bytes <= MOST_BYTES) {
-                Some((group, dones)) => {
-                    group.bytes += bytes;
-                    group.messages.push(message);
-                    dones.push(done);
-                }
-                None => {
-                    let group = Group { channel, plain, messages: vec![message], bytes };
-                    groups.push((group, vec![done]));
-                }
+            let fits = |last: &Group| last.plain == plain && last.bytes + bytes <= MOST_BYTES;
+            if let Some((group, dones)) = last.filter(|(last, _)| fits(last)) {
+                group.bytes += bytes;
+                group.messages.push(message);
+                dones.push(done);
+            } else {
+                let group = Group { channel, plain, messages: vec![message], bytes };
+                groups.push((group, vec![done]));
             }
         }
         for (group, dones) in groups {

@@ -36,6 +36,7 @@ impl Report {
 }
 
 /// Reports in the order of their commands: plain ones first, which share two commands.
+#[derive(Debug, Clone)]
 pub struct Reports {
     pub all: Vec<Report>,
     plain: usize,
@@ -112,7 +113,7 @@ impl Reports {
             let all_keys = [&keys.stream, &keys.later, &keys.dead, &keys.ids, &keys.hungry];
             commands.push(scripts::FAIL.command(
                 in_full,
-                &all_keys.map(|key| key.as_bytes()),
+                &all_keys.map(String::as_bytes),
                 &[
                     consumer.as_bytes(),
                     entry.as_bytes(),
