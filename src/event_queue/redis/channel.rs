@@ -187,3 +187,52 @@ impl Channel {
         self.due_at.min(self.again_at).min(told)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event_queue::adapter::{Delivery, Level};
+
+    struct Nobody;
+    impl Consumer for Nobody {
+        fn ready(&self) {}
+        fn rests(&self) {}
+        fn begin(&self, _: Vec<Delivery>) {}
+        fn timed_out(&self, _: u64) {}
+        fn cancelled(&self, _: u64) {}
+        fn given_up(&self, _: u64) {}
+        fn log(&self, _: Level, _: String) {}
+    }
+
+    const LEASE: u64 = 500;
+
+    /// A claim was sent at 1000, when nothing was held.
+    fn claiming() -> Channel {
+        let mut channel = Channel::new("c", "n/0:500", "n/0", 1, Arc::new(Nobody));
+        channel.heard_at = 1000;
+        channel
+    }
+
+    #[test]
+    fn what_comes_within_the_lease_has_not_lapsed() {
+        let mut channel = claiming();
+        channel.heard(1000, LEASE);
+        assert!(!channel.has_lapsed(1000, 1000 + LEASE, LEASE));
+        assert!(channel.has_lapsed(1000, 1001 + LEASE, LEASE));
+    }
+
+    #[test]
+    fn renewals_that_were_answered_keep_what_comes_late() {
+        let mut channel = claiming();
+        (1..9).for_each(|n| channel.heard(1000 + n * 200, LEASE));
+        assert!(!channel.has_lapsed(1000, 2700, LEASE));
+    }
+
+    #[test]
+    fn a_renewal_after_the_lease_does_not_bring_it_back_and_holds_for_later_claims() {
+        let mut channel = claiming();
+        channel.heard(3000, LEASE);
+        assert!(channel.has_lapsed(1000, 3001, LEASE));
+        assert!(!channel.has_lapsed(3000, 3001, LEASE));
+    }
+}
