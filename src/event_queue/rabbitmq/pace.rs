@@ -20,7 +20,7 @@ use std::{
 };
 
 /// From the begin of a write to that of the next, at least.
-const PACE: Duration = Duration::from_micros(200);
+const PACE: Duration = Duration::from_micros(400);
 
 type Plain = <Tokio as Reactor>::TcpStream;
 
