@@ -17,6 +17,9 @@ const redis = {
   /** Nodes that may end by a message run one such at a time, so that innocent ones do not die with it. */
   isolates: true,
   countsDelayed: true,
+  countsRecovered: true,
+  reconnectsAtOnce: true,
+  startsQuickly: true,
   start: () => RedisServer.start(['appendonly yes', 'appendfsync always']),
   url: (port, nth = 0) => ({ port, ...QUICK, heartbeat: 200 + nth }),
   /** What a refused connection and a server that does not answer are told by. */
@@ -35,6 +38,11 @@ const rabbitmq = {
   lease: () => ({}),
   isolates: false,
   countsDelayed: false,
+  /** A queue that sleeps since the broker was started again tells no number. */
+  countsRecovered: false,
+  /** Pauses between connections grow up to a second while none lasts. */
+  reconnectsAtOnce: false,
+  startsQuickly: false,
   start: () => RabbitMQServer.start(),
   url: (port) => ({ url: `amqp://guest:guest@127.0.0.1:${port}`, commandTimeout: 2000, connectTimeout: 2000, heartbeat: 1000 }),
   away: ['E_UNAVAILABLE', 'E_TIMEOUT'],
