@@ -1,7 +1,9 @@
 'use strict';
 
 const { EventQueue, RabbitMQEventQueueAdapter } = require('..');
+const { eventQueueFaults } = require('./event-queue-faults');
 const { eventQueueRules } = require('./event-queue-rules');
+const { rabbitmq } = require('./servers/brokers');
 const { Proxy } = require('./servers/proxy');
 const { RabbitMQServer } = require('./servers/rabbitmq');
 const { child, gate, recorder, rejection, until } = require('./support');
@@ -17,6 +19,8 @@ eventQueueRules('RabbitMQ', ({ name, logger, ...options }) => new EventQueue({ n
   oldestAge: false,
   countsDelayed: false,
 });
+
+eventQueueFaults('RabbitMQ', rabbitmq);
 
 describe('the queue on RabbitMQ', () => {
   let apps = 0;
@@ -150,6 +154,23 @@ describe('the queue on RabbitMQ', () => {
     await until(() => queue.health().state === 'ready');
     await queue.publish('c', 3);
     await until(() => runs.some(({ message }) => message === 3));
+  });
+
+  test('a message whose queue could not be declared since the connection was lost goes with the next connection', async () => {
+    const { proxy, url } = await proxied();
+    const queue = await open({ url });
+    const runs = holding(queue, 'before');
+    await queue.publish('before', 0);
+    await until(() => runs.length === 1);
+    // The broker declares, and nobody hears of it.
+    proxy.mode = 'half';
+    const got = holding(queue, 'new');
+    const published = queue.publish('new', 1);
+    proxy.mode = 'refuse';
+    proxy.cut();
+    proxy.mode = 'pass';
+    await published;
+    await until(() => got.length === 1);
   });
 
   test('a broker that is killed and started again has all that was stored, and is consumed again', async () => {

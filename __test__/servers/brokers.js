@@ -3,14 +3,23 @@
 //
 // A broker keeps what it has acknowledged when it is killed; `start` gives a server with `port`, `kill`, `up`, `pause`,
 // `resume` and `stop`. `url` gives the option `url` of a queue that reaches it, or a proxy before it, on that port: quick to
-// give up, so that a test need not wait. Those that differ in `nth` share no connection, as different processes.
+// give up, so that a test need not wait. Those that differ in `nth` share no connection, as different processes. `lease`
+// gives the option of that name, where there are leases.
 
+const { RabbitMQServer } = require('./rabbitmq');
 const { RedisServer } = require('./redis');
 
 const QUICK = { commandTimeout: 2000, connectTimeout: 2000, reconnectGrace: 200, heartbeatTimeout: 500 };
 
 const redis = {
   adapter: 'redis',
+  lease: (lease) => ({ lease }),
+  /** Nodes that may end by a message run one such at a time, so that innocent ones do not die with it. */
+  isolates: true,
+  countsDelayed: true,
+  countsRecovered: true,
+  reconnectsAtOnce: true,
+  startsQuickly: true,
   start: () => RedisServer.start(['appendonly yes', 'appendfsync always']),
   url: (port, nth = 0) => ({ port, ...QUICK, heartbeat: 200 + nth }),
   /** What a refused connection and a server that does not answer are told by. */
@@ -23,4 +32,20 @@ const redis = {
   },
 };
 
-module.exports = { redis };
+const rabbitmq = {
+  adapter: 'rabbitmq',
+  /** The broker notices by itself that a node is gone: there are no leases, and a lost connection loses what runs. */
+  lease: () => ({}),
+  isolates: false,
+  countsDelayed: false,
+  /** A queue that sleeps since the broker was started again tells no number. */
+  countsRecovered: false,
+  /** Pauses between connections grow up to a second while none lasts. */
+  reconnectsAtOnce: false,
+  startsQuickly: false,
+  start: () => RabbitMQServer.start(),
+  url: (port) => ({ url: `amqp://guest:guest@127.0.0.1:${port}`, commandTimeout: 2000, connectTimeout: 2000, heartbeat: 1000 }),
+  away: ['E_UNAVAILABLE', 'E_TIMEOUT'],
+};
+
+module.exports = { rabbitmq, redis };

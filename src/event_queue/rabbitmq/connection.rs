@@ -1,7 +1,7 @@
 //! The connection to the broker: made again for ever, with growing pauses; what works on it waits for the
 //! next when it is lost.
 
-use super::config::Config;
+use super::{config::Config, pace};
 use crate::{
     error::{Error, Result},
     event_queue::adapter::{Environment, Level},
@@ -267,7 +267,7 @@ impl Session {
 async fn open(broker: AMQPUri) -> lapin::Result<Connection> {
     use_crypto();
     let properties = ConnectionProperties::default().with_connection_name("mortise".into());
-    Connection::connect_uri(broker, properties).await
+    Connection::connect_uri_with_runtime(broker, properties, pace::runtime()).await
 }
 
 /// rustls asks for one provider of cryptography a process.

@@ -12,6 +12,7 @@ mod dead;
 mod delays;
 mod message;
 mod names;
+mod pace;
 mod publisher;
 mod subscription;
 mod topology;

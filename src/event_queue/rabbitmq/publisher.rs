@@ -166,8 +166,10 @@ impl Task {
                 self.wait(&mut sessions).await;
                 continue;
             };
-            match Wire::open(&self.link, session).await {
+            match Wire::open(&self.link, Arc::clone(&session)).await {
                 Ok(wire) => self.serve(wire, &mut sessions).await,
+                // What waits goes with the next connection.
+                Err(_) if !session.is_up() => _ = sessions.changed().await,
                 Err(error) => {
                     self.refuse(&error);
                     tokio::time::sleep(PAUSE).await;
@@ -217,11 +219,14 @@ impl Task {
         loop {
             while wire.again.front().is_some_and(|(at, ..)| *at <= Instant::now()) {
                 let Some((_, message, deadline)) = wire.again.pop_front() else { break };
-                wire.send(&self.link, message, deadline).await;
+                self.waiting.extend(wire.send(&self.link, message, deadline).await);
             }
             while let Some(message) = self.waiting.pop_front() {
-                wire.send(&self.link, message, Instant::now() + self.link.config().command_timeout)
-                    .await;
+                let deadline = Instant::now() + self.link.config().command_timeout;
+                if let Some(unsent) = wire.send(&self.link, message, deadline).await {
+                    self.waiting.push_front(unsent);
+                    break;
+                }
             }
             if wire.pending.is_empty() && wire.again.is_empty() {
                 self.flushes.drain(..).for_each(|told| _ = told.send(()));
@@ -278,11 +283,19 @@ impl Wire {
         })
     }
 
-    async fn send(&mut self, link: &Link, message: Outgoing, deadline: Instant) {
+    /// Sends a message. It comes back when the connection was lost while its queue was declared: a broker ends the connection of
+    /// one of two that declare the same queue at the same time (`INTERNAL_ERROR`), and nothing was sent yet.
+    async fn send(&mut self, link: &Link, message: Outgoing, deadline: Instant) -> Option<Outgoing> {
         let Outgoing { channel, target, mut envelope, text, done } = message;
         let queue = match self.place(link, &channel, target, &mut envelope).await {
             Ok(queue) => queue,
-            Err(error) => return done(Err(error)),
+            Err(Error::Unavailable { .. }) if !self.session.is_up() => {
+                return Some(Outgoing { channel, target, envelope, text, done });
+            }
+            Err(error) => {
+                done(Err(error));
+                return None;
+            }
         };
         let properties = envelope.to_properties();
         let number = self.first + self.pending.len() as u64;
@@ -303,6 +316,7 @@ impl Wire {
             Some(sent) => self.confirmed(link, sent),
             None => self.sent.push(sent),
         }
+        None
     }
 
     /// The queue for that target, declared where that is needed.

@@ -889,12 +889,11 @@ impl Subscription {
                 Due::Overrun { ticket, run } => {
                     self.consumer.given_up(ticket);
                     self.shared.ended();
-                    let text = format!(
-                        "message {} has run for longer than maxRun, and has lost its slot",
-                        run.inner.envelope.id
-                    );
-                    self.log(Level::Warn, &text);
-                    self.ended(run, Outcome::Failed("it has run for longer than maxRun".into()));
+                    let most = self.shared.settings.max_run;
+                    let id = &run.inner.envelope.id;
+                    self.log(Level::Error, &format!("message {id} has run for {most} ms (maxRun), which counts as a failure; what its handler still says is ignored"));
+                    let error = format!("it has run for {most} ms (maxRun)");
+                    self.ended(run, Outcome::Failed(error));
                 }
             }
         }
