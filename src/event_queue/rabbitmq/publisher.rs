@@ -186,6 +186,9 @@ impl Task {
             if state != State::Connecting && ends <= Instant::now() {
                 self.refuse(&self.link.away());
             }
+            if self.waiting.is_empty() {
+                self.flushes.drain(..).for_each(|told| _ = told.send(()));
+            }
             tokio::select! {
                 _ = sessions.changed() => {}
                 command = self.commands.recv() => match command {
