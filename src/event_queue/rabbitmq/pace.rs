@@ -3,11 +3,7 @@
 //! Each write costs a call of the system here, a wake of the broker's reader there, and whatever the broker does for each
 //! of its wakes. A queue with little to do is not delayed: only writes that follow each other closely are.
 
-use async_rs::{
-    Runtime, Tokio,
-    traits::Reactor,
-    util::RuntimeParts,
-};
+use async_rs::{Runtime, Tokio, traits::Reactor, util::RuntimeParts};
 use futures_core::Stream;
 use futures_io::{AsyncRead, AsyncWrite};
 use std::{

@@ -186,6 +186,9 @@ impl Task {
             if state != State::Connecting && ends <= Instant::now() {
                 self.refuse(&self.link.away());
             }
+            if self.waiting.is_empty() {
+                self.flushes.drain(..).for_each(|told| _ = told.send(()));
+            }
             tokio::select! {
                 _ = sessions.changed() => {}
                 command = self.commands.recv() => match command {
@@ -285,7 +288,12 @@ impl Wire {
 
     /// Sends a message. It comes back when the connection was lost while its queue was declared: a broker ends the connection of
     /// one of two that declare the same queue at the same time (`INTERNAL_ERROR`), and nothing was sent yet.
-    async fn send(&mut self, link: &Link, message: Outgoing, deadline: Instant) -> Option<Outgoing> {
+    async fn send(
+        &mut self,
+        link: &Link,
+        message: Outgoing,
+        deadline: Instant,
+    ) -> Option<Outgoing> {
         let Outgoing { channel, target, mut envelope, text, done } = message;
         let queue = match self.place(link, &channel, target, &mut envelope).await {
             Ok(queue) => queue,
