@@ -15,6 +15,8 @@ let apps = 0;
 
 /** Declares the tests of one broker. */
 function eventQueueFaults(name, broker) {
+  // What a broker cannot do is not declared for it.
+  const testIf = (condition) => (condition ? test : () => undefined);
   let server;
   let app;
   let logger;
@@ -91,7 +93,7 @@ function eventQueueFaults(name, broker) {
       expect(new Set([...got.values()].map(([retried]) => retried))).toEqual(new Set([0]));
     });
 
-    (broker.isolates ? test : test.skip)('a message that ends its worker each time is a dead letter after the fifth; what ran beside it is not; replayed it runs again', async () => {
+    testIf(broker.isolates)('a message that ends its worker each time is a dead letter after the fifth; what ran beside it is not; replayed it runs again', async () => {
       const other = await make({ lease: SHORT });
       let idle = false;
       const got = [];
@@ -147,7 +149,7 @@ function eventQueueFaults(name, broker) {
       expect(await other.deadLetters('c').list()).toMatchObject([{ content: 'never' }]);
     });
 
-    (broker.reconnectsAtOnce ? test : test.skip)('a worker whose connection is cut 50 times while it is idle consumes again each time within 2 s', async () => {
+    testIf(broker.reconnectsAtOnce)('a worker whose connection is cut 50 times while it is idle consumes again each time within 2 s', async () => {
       const proxy = await proxied();
       const from = await publisher();
       const got = collect(await make({}, proxy.port));
@@ -184,7 +186,7 @@ function eventQueueFaults(name, broker) {
       }
     });
 
-    (broker.startsQuickly ? test : test.skip)('a server that is killed and comes back has lost nothing that it acknowledged, and work goes on', async () => {
+    testIf(broker.recoversQueues)('a server that is killed and comes back has lost nothing that it acknowledged, and work goes on', async () => {
       const own = await broker.start();
       open.push({ close: () => own.stop() });
       const queue = await make({ lease: 1000 }, own.port);
@@ -274,7 +276,7 @@ function eventQueueFaults(name, broker) {
       expect(await Promise.all(nodes.map(({ exit }) => exit))).toMatchObject([{ code: 0 }, { code: 0 }]);
     });
 
-    (broker.startsQuickly ? test : test.skip)('a pause holds while every node and the server are restarted', async () => {
+    testIf(broker.recoversQueues)('a pause holds while every node and the server are restarted', async () => {
       const own = await broker.start();
       open.push({ close: () => own.stop() });
       const first = await make({}, own.port);
@@ -291,7 +293,7 @@ function eventQueueFaults(name, broker) {
       for (const n of numbers(20)) await second.publish('other', n);
       await until(() => others.length === 20);
       expect(got).toEqual([]);
-      expect(await second.counts('c')).toMatchObject({ ...(broker.countsRecovered ? { waiting: 1 } : {}), paused: true });
+      expect(await second.counts('c')).toMatchObject({ waiting: 1, paused: true });
       await second.resume('c');
       await until(() => got.length === 1);
     });
