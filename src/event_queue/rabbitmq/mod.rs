@@ -1,8 +1,8 @@
 //! The event queue on `RabbitMQ`: a durable quorum queue a channel, publisher confirms, acknowledgements by hand.
 //!
-//! [`connection`] keeps the connection; [`publisher`] and each [`subscription`] are tasks with an AMQP channel of their own, which
-//! is made anew when it is lost; [`control`] is how nodes talk to each other. What is tried again or kept
-//! back waits in a queue whose messages expire into the main one; see [`topology`] and [`delays`].
+//! `connection` keeps the connection; `publisher` and each `subscription` are tasks with an AMQP channel of their own, which
+//! is made anew when it is lost; `control` is how nodes talk to each other. What is tried again or kept
+//! back waits in a queue whose messages expire into the main one; see `topology` and `delays`.
 
 mod bounded;
 pub mod config;
