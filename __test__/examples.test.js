@@ -9,7 +9,7 @@ const { RedisServer } = require('./servers/redis');
 const { ROOT, temporaryFolder, until } = require('./support');
 
 const run = (file, ...args) => promisify(execFile)(process.execPath, [join(ROOT, 'examples', file), ...args], {
-  timeout: 60_000,
+  timeout: 90_000,
   env: { ...process.env, STORAGE_PATH: temporaryFolder() },
 });
 
@@ -19,6 +19,11 @@ test.each(readdirSync(join(ROOT, 'examples')).filter((name) => name.endsWith('.j
     expect(stderr).toBe('');
     expect(stdout.trim().split('\n')).toHaveLength(1);
   });
+
+const isGone = (port) => new Promise((resolve) => {
+  const socket = net.connect(port, '127.0.0.1', () => { socket.destroy(); resolve(false); });
+  socket.on('error', () => resolve(true));
+});
 
 function expectSuccess({ stdout, stderr }) {
   expect(stderr).toBe('');
@@ -30,6 +35,14 @@ function expectSuccess({ stdout, stderr }) {
 test.each([['1'], ['3']])('the demo with %s nodes finds what a plain walk finds', async (nodes) => {
   expectSuccess(await run('demo/main.mjs', '--nodes', nodes));
 }, 60_000);
+
+test('the demo whose tasks are queued on a RabbitMQ broker of its own, which is gone afterwards', async () => {
+  const result = await run('demo/main.mjs', '--nodes', '2', '--rabbitmq');
+  expectSuccess(result);
+  expect(result.stdout).toContain('was cancelled over the queue');
+  const port = Number(/amqp:\/\/127\.0\.0\.1:(\d+)/.exec(result.stdout)[1]);
+  await until(() => isGone(port));
+}, 90_000);
 
 describe('the demo in processes that share a Redis server', () => {
   /** The demo under way: `output` is all that it printed, `exit` its code. */
@@ -50,10 +63,6 @@ describe('the demo in processes that share a Redis server', () => {
 
   /** The port of the server that the demo started. */
   const portOf = ({ output }) => Number(/\(redis:\/\/127\.0\.0\.1:(\d+)\)/.exec(output)?.[1]);
-  const isGone = (port) => new Promise((resolve) => {
-    const socket = net.connect(port, '127.0.0.1', () => { socket.destroy(); resolve(false); });
-    socket.on('error', () => resolve(true));
-  });
 
   test('on a server of its own, which is gone afterwards', async () => {
     const result = await run('demo/main.mjs', '--nodes', '3', '--redis');
