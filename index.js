@@ -2299,9 +2299,27 @@ var import_node_crypto2 = require("node:crypto");
 var import_node_path3 = require("node:path");
 var import_node_util = require("node:util");
 
+// lib/event-queue/idle.ts
+var DEFAULT_INTERVAL = 250;
+function isIdle(event, channel, logger) {
+  if (typeof event.idle !== "function") return true;
+  try {
+    return Boolean(event.idle());
+  } catch (error) {
+    logger?.error(`idle of event queue channel ${channel} failed`, error);
+    return false;
+  }
+}
+function askLater({ interval }, ask) {
+  const delay = typeof interval === "number" && interval >= 0 ? interval : DEFAULT_INTERVAL;
+  return setTimeout(ask, Math.min(delay, 2 ** 31 - 1)).unref();
+}
+function timeoutError() {
+  return new DOMException("The operation was aborted due to timeout", "TimeoutError");
+}
+
 // lib/event-queue/channel.ts
 var TURN = 256;
-var DEFAULT_INTERVAL = 250;
 var Channel = class {
   constructor(name, number, host) {
     this.name = name;
@@ -2393,7 +2411,7 @@ var Channel = class {
     this.scheduled = false;
     while (this.event && this.fetches && this.waiting > 0) {
       if (this.begun >= TURN) return;
-      if (!this.isIdle(this.event)) return this.askLater(this.event);
+      if (!isIdle(this.event, this.name, this.host.logger)) return this.askLater(this.event);
       const count2 = binding.queueClaim(this.host.handle, this.number, TURN - this.begun);
       if (count2 === 0) break;
       this.startBudget();
@@ -2428,21 +2446,11 @@ var Channel = class {
       (error) => this.host.finish(job, true, error)
     );
   }
-  isIdle(event) {
-    if (typeof event.idle !== "function") return true;
-    try {
-      return Boolean(event.idle());
-    } catch (error) {
-      this.host.logger?.error(`idle of event queue channel ${this.name} failed`, error);
-      return false;
-    }
-  }
-  askLater({ interval }) {
-    const delay = typeof interval === "number" && interval >= 0 ? interval : DEFAULT_INTERVAL;
-    this.timer ??= setTimeout(() => {
+  askLater(event) {
+    this.timer ??= askLater(event, () => {
       this.timer = void 0;
       this.wake();
-    }, Math.min(delay, 2 ** 31 - 1)).unref();
+    });
   }
 };
 
@@ -3128,7 +3136,6 @@ var ServerJob = class {
 };
 
 // lib/event-queue/server-channel.ts
-var DEFAULT_INTERVAL2 = 250;
 var SLOTS = 2 ** 20;
 var UNLIMITED = SLOTS - 1;
 var PROCESSED = 0;
@@ -3257,7 +3264,7 @@ var ServerChannel = class {
   run = () => {
     this.scheduled = false;
     const { event } = this;
-    const fetch = event !== void 0 && this.host.fetching && this.isIdle(event);
+    const fetch = event !== void 0 && this.host.fetching && isIdle(event, this.name, this.host.logger);
     if (fetch) this.fetching = true;
     this.flush(fetch);
     if (event && this.host.fetching && !fetch) this.askLater(event);
@@ -3322,21 +3329,11 @@ var ServerChannel = class {
     const job = this.jobs[ticket % SLOTS];
     return job?.ticket === ticket ? job : void 0;
   }
-  isIdle(event) {
-    if (typeof event.idle !== "function") return true;
-    try {
-      return Boolean(event.idle());
-    } catch (error) {
-      this.host.logger?.error(`idle of event queue channel ${this.name} failed`, error);
-      return false;
-    }
-  }
-  askLater({ interval }) {
-    const delay = typeof interval === "number" && interval >= 0 ? interval : DEFAULT_INTERVAL2;
-    this.timer ??= setTimeout(() => {
+  askLater(event) {
+    this.timer ??= askLater(event, () => {
       this.timer = void 0;
       this.wake();
-    }, Math.min(delay, 2 ** 31 - 1)).unref();
+    });
   }
   /** Node stays alive while a handler runs, and until Rust has said that there is nothing to fetch. */
   holdIfNeeded() {
@@ -3347,9 +3344,6 @@ var ServerChannel = class {
     else release();
   }
 };
-function timeoutError() {
-  return new DOMException("The operation was aborted due to timeout", "TimeoutError");
-}
 function restore(options) {
   if (options.timeout === null) options.timeout = Infinity;
   if (options.maxRetries === null) options.maxRetries = Infinity;
@@ -3677,7 +3671,7 @@ var RedisEventQueueAdapter = class extends ServerQueueAdapter {
 // lib/event-queue/queue.ts
 var DEFAULT_TIMEOUT2 = 15e3;
 var DEFAULT_CONCURRENCY = 1;
-var DEFAULT_INTERVAL3 = 250;
+var DEFAULT_INTERVAL2 = 250;
 var EventQueue = class {
   constructor(app, options = {}) {
     this.app = app;
@@ -3857,7 +3851,7 @@ var EventQueue = class {
   }
 };
 function checkEvent(channel, options) {
-  const { process: process2, idle, concurrency = DEFAULT_CONCURRENCY, interval = DEFAULT_INTERVAL3 } = options ?? {};
+  const { process: process2, idle, concurrency = DEFAULT_CONCURRENCY, interval = DEFAULT_INTERVAL2 } = options ?? {};
   if (typeof process2 !== "function") throw invalid(`process of event queue channel "${channel}" is a function`);
   if (idle !== void 0 && typeof idle !== "function") throw invalid(`idle of event queue channel "${channel}" is a function`);
   if (typeof concurrency !== "number" || Number.isNaN(concurrency)) {

@@ -2,11 +2,11 @@ import type { Logger } from '../app/logger';
 import { hold, release } from '../native';
 import type { QueueCounts, QueueEventOptions } from './adapter';
 import { binding } from './binding';
+import { askLater, isIdle } from './idle';
 import type { Job } from './job';
 
 /** Messages that one channel begins in one turn of the event loop, so that timers and I/O have theirs. */
 const TURN = 256;
-const DEFAULT_INTERVAL = 250;
 
 /** What a channel needs of the adapter that it belongs to. */
 export interface ChannelHost {
@@ -121,7 +121,7 @@ export class Channel {
     this.scheduled = false;
     while (this.event && this.fetches && this.waiting > 0) {
       if (this.begun >= TURN) return;
-      if (!this.isIdle(this.event)) return this.askLater(this.event);
+      if (!isIdle(this.event, this.name, this.host.logger)) return this.askLater(this.event);
       const count = binding.queueClaim(this.host.handle, this.number, TURN - this.begun);
       if (count === 0) break;
       this.startBudget();
@@ -160,21 +160,10 @@ export class Channel {
     );
   }
 
-  private isIdle(event: QueueEventOptions): boolean {
-    if (typeof event.idle !== 'function') return true;
-    try {
-      return Boolean(event.idle());
-    } catch (error) {
-      this.host.logger?.error(`idle of event queue channel ${this.name} failed`, error);
-      return false;
-    }
-  }
-
-  private askLater({ interval }: QueueEventOptions): void {
-    const delay = typeof interval === 'number' && interval >= 0 ? interval : DEFAULT_INTERVAL;
-    this.timer ??= setTimeout(() => {
+  private askLater(event: QueueEventOptions): void {
+    this.timer ??= askLater(event, () => {
       this.timer = undefined;
       this.wake();
-    }, Math.min(delay, 2 ** 31 - 1)).unref();
+    });
   }
 }

@@ -2,9 +2,9 @@ import type { Logger } from '../app/logger';
 import { hold, release } from '../native';
 import type { QueueEventOptions, QueueMessageOptions } from './adapter';
 import { binding } from './binding';
+import { askLater, isIdle, timeoutError } from './idle';
 import { ServerJob } from './server-job';
 
-const DEFAULT_INTERVAL = 250;
 /** Tickets say their slot by their rest; see `src/event_queue/running.rs`. */
 const SLOTS = 2 ** 20;
 const UNLIMITED = SLOTS - 1;
@@ -166,7 +166,7 @@ export class ServerChannel {
   private readonly run = (): void => {
     this.scheduled = false;
     const { event } = this;
-    const fetch = event !== undefined && this.host.fetching && this.isIdle(event);
+    const fetch = event !== undefined && this.host.fetching && isIdle(event, this.name, this.host.logger);
     if (fetch) this.fetching = true;
     this.flush(fetch);
     if (event && this.host.fetching && !fetch) this.askLater(event);
@@ -240,22 +240,11 @@ export class ServerChannel {
     return job?.ticket === ticket ? job : undefined;
   }
 
-  private isIdle(event: QueueEventOptions): boolean {
-    if (typeof event.idle !== 'function') return true;
-    try {
-      return Boolean(event.idle());
-    } catch (error) {
-      this.host.logger?.error(`idle of event queue channel ${this.name} failed`, error);
-      return false;
-    }
-  }
-
-  private askLater({ interval }: QueueEventOptions): void {
-    const delay = typeof interval === 'number' && interval >= 0 ? interval : DEFAULT_INTERVAL;
-    this.timer ??= setTimeout(() => {
+  private askLater(event: QueueEventOptions): void {
+    this.timer ??= askLater(event, () => {
       this.timer = undefined;
       this.wake();
-    }, Math.min(delay, 2 ** 31 - 1)).unref();
+    });
   }
 
   /** Node stays alive while a handler runs, and until Rust has said that there is nothing to fetch. */
@@ -266,10 +255,6 @@ export class ServerChannel {
     if (needed) hold();
     else release();
   }
-}
-
-function timeoutError(): DOMException {
-  return new DOMException('The operation was aborted due to timeout', 'TimeoutError');
 }
 
 /** What JSON has no number for. */
