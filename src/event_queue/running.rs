@@ -9,6 +9,8 @@ use crate::timer_wheel::TimerWheel;
 
 /// Slots that an adapter has at most; tickets say the slot by their rest.
 pub const SLOTS: u64 = 1 << 20;
+/// After so many uses a slot counts anew: the ticket of a run that ended so long ago is nobody's to tell any more.
+const USES: u64 = 1 << 32;
 /// Deadlines that one ring deals with.
 const RING: usize = 1024;
 
@@ -100,7 +102,8 @@ impl<T> Running<T> {
             self.deadlines.schedule(slot, due);
         }
         let place = &mut self.slots[slot as usize];
-        place.uses += 1;
+        // Tickets stay below 2^53, which JavaScript holds exactly, however often a slot is used.
+        place.uses = (place.uses + 1) % USES;
         place.run = Some(Run { channel, options, retried, inner, ends, timed_out: false });
         self.count += 1;
         place.uses * SLOTS + u64::from(slot)
@@ -162,4 +165,24 @@ impl<T> Running<T> {
 
 fn slot_of(ticket: u64) -> usize {
     usize::try_from(ticket % SLOTS).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tickets_stay_below_what_javascript_holds_exactly() {
+        let mut running = Running::new(u64::MAX);
+        let begin = |running: &mut Running<()>| running.begin(0, Options::default(), 0, (), 0);
+        let first = begin(&mut running);
+        assert!(running.end(first).is_some());
+        running.slots[0].uses = USES - 2;
+        for _ in 0..3 {
+            let ticket = begin(&mut running);
+            assert!(ticket < 1 << 53);
+            assert!(running.end(ticket).is_some(), "its own ticket ends it");
+            assert!(running.end(ticket).is_none(), "but only once");
+        }
+    }
 }
