@@ -2580,7 +2580,7 @@ var Job = class {
   }
   /** The handler has had its time. */
   timeOut() {
-    this.abort(new DOMException("The operation was aborted due to timeout", "TimeoutError"));
+    this.abort(timeoutError());
   }
   /** The handler is to give up. */
   cancel() {

@@ -1,4 +1,5 @@
 import type { ProcessContext, QueueMessageOptions } from './adapter';
+import { timeoutError } from './idle';
 
 /** A message in the memory adapter, from `publish` to its end. */
 export class Job {
@@ -68,7 +69,7 @@ export class Job {
 
   /** The handler has had its time. */
   timeOut(): void {
-    this.abort(new DOMException('The operation was aborted due to timeout', 'TimeoutError'));
+    this.abort(timeoutError());
   }
 
   /** The handler is to give up. */
