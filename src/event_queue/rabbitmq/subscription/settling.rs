@@ -1,0 +1,202 @@
+//! What becomes of a message: it is acknowledged, goes elsewhere and is acknowledged then, or goes back.
+
+use super::{Command, Held, Place, REMEMBERED, Subscription};
+use crate::{
+    error::Error,
+    event_queue::{
+        adapter::{Level, Outcome},
+        rabbitmq::{connection::describe, message::Envelope, publisher::Target},
+        running::Run,
+    },
+};
+use futures_util::FutureExt as _;
+use lapin::options::{BasicAckOptions, BasicNackOptions};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+/// How often a message whose way on was not stored is published again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+impl Subscription {
+    /// A run has ended.
+    pub(super) fn ended(&mut self, run: Run<Held>, outcome: Outcome) {
+        let Run { options, retried, inner: held, .. } = run;
+        let Some(place) = held.place else {
+            // Its delivery was lost, and the broker gives it to somebody; if that is this node it is known here.
+            self.orphans.remove(held.envelope.key());
+            if matches!(outcome, Outcome::Processed) || held.cancelled {
+                self.remember(held.envelope.key().to_owned());
+            } else if !matches!(outcome, Outcome::Returned) {
+                self.log(
+                    Level::Warn,
+                    &format!(
+                        "message {} failed after the broker had given it to another",
+                        held.envelope.id
+                    ),
+                );
+            }
+            return;
+        };
+        match outcome {
+            Outcome::Processed => self.settle(held.envelope, place),
+            Outcome::Returned => self.hand_back(held),
+            Outcome::Failed(_) if held.cancelled => self.settle(held.envelope, place),
+            Outcome::Failed(_) if options.allows_retry(retried) => {
+                let pause = options.pause(retried);
+                // Nodes that say what has failed were not ended by it.
+                let envelope = Envelope { retried: Some(retried + 1), crashes: 0, ..held.envelope };
+                self.move_on(place, Target::Delay(pause), envelope, held.text);
+            }
+            Outcome::Failed(error) => {
+                let envelope =
+                    Envelope { retried: Some(retried), error: Some(error), ..held.envelope };
+                self.move_on(place, Target::Dead, envelope, held.text);
+            }
+        }
+    }
+
+    pub(super) fn settle(&mut self, envelope: Envelope, place: Place) {
+        self.remember(envelope.nonce.unwrap_or(envelope.id));
+        self.done(place);
+    }
+
+    pub(super) fn drop_one(&mut self, held: Held) {
+        if let Some(place) = held.place {
+            self.settle(held.envelope, place);
+        }
+    }
+
+    pub(super) fn bury(&mut self, held: Held, error: String) {
+        self.log(Level::Error, &format!("message {} is a dead letter: {error}", held.envelope.id));
+        if let Some(place) = held.place {
+            let envelope = Envelope { error: Some(error), ..held.envelope };
+            self.move_on(place, Target::Dead, envelope, held.text);
+        }
+    }
+
+    /// The message is published elsewhere, and acknowledged here once that is stored.
+    pub(super) fn move_on(
+        &mut self,
+        place: Place,
+        target: Target,
+        mut envelope: Envelope,
+        text: Vec<u8>,
+    ) {
+        let key = envelope.key().to_owned();
+        envelope.nonce = Some(self.shared.unique.next());
+        self.moving += 1;
+        let (publisher, channel) = (self.shared.publisher.clone(), Arc::clone(&self.channel));
+        let (own, current, consumer) =
+            (self.own.clone(), Arc::clone(&self.current), Arc::clone(&self.consumer));
+        let task = async move {
+            let mut told = false;
+            let stored = loop {
+                match publisher
+                    .send(Arc::clone(&channel), target, envelope.clone(), text.clone())
+                    .await
+                {
+                    Ok(()) => break true,
+                    // Others have it then.
+                    Err(_) if current.load(Ordering::Acquire) != place.wire => break false,
+                    Err(Error::Closed(_)) => break false,
+                    Err(error) if !told => {
+                        told = true;
+                        let id = &envelope.id;
+                        consumer.log(Level::Warn, format!("what became of message {id} of event queue channel {channel} could not be stored, which is tried again: {error}"));
+                    }
+                    Err(_) => {}
+                }
+                tokio::time::sleep(PAUSE).await;
+            };
+            if let Some(own) = own.upgrade() {
+                _ = own.send(Command::Moved(place, key, stored));
+            }
+        };
+        self.shared.spawn(task);
+    }
+
+    /// The message is others' again, and has not failed.
+    pub(super) fn hand_back(&mut self, held: Held) {
+        let (Some(place), Some(wire)) = (held.place, &mut self.wire) else { return };
+        if wire.number != place.wire {
+            return;
+        }
+        if held.returns > 0 {
+            // Put back again and again it could not be told from one that ends its nodes.
+            let envelope = Envelope { crashes: self.crashes(&held), ..held.envelope };
+            self.move_on(place, Target::Main, envelope, held.text);
+            return;
+        }
+        let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+        _ = wire.channel.basic_nack(place.tag, options).now_or_never();
+        wire.unsettled.told(place.tag);
+        self.count_put_back(vec![held.envelope.key().to_owned()]);
+    }
+
+    /// These are not to count as having ended their node, here and elsewhere.
+    pub(super) fn count_put_back(&mut self, keys: Vec<String>) {
+        for key in &keys {
+            *self.put_back.entry(key.clone(), 0) += 1;
+        }
+        if !keys.is_empty() {
+            self.shared.control.tell_put_back(&self.channel, keys);
+        }
+    }
+
+    /// How often a message has ended its node.
+    pub(super) fn crashes(&self, held: &Held) -> u32 {
+        let ours = self.put_back.get(held.envelope.key()).copied().unwrap_or(0);
+        held.envelope.crashes.saturating_add(held.returns.saturating_sub(ours))
+    }
+
+    pub(super) fn hand_back_held(&mut self) {
+        while let Some(held) = self.held.pop_front() {
+            self.hand_back(held);
+        }
+    }
+
+    pub(super) fn hand_back_all(&mut self) {
+        self.stop_consuming();
+        let tickets: Vec<u64> = self.running.iter().map(|(ticket, _)| ticket).collect();
+        for ticket in tickets {
+            if let Some(run) = self.running.end(ticket) {
+                self.shared.ended();
+                self.hand_back(run.inner);
+            }
+        }
+        self.hand_back_held();
+    }
+
+    /// The broker is to be told with the next acknowledgements.
+    pub(super) fn done(&mut self, place: Place) {
+        if let Some(wire) = self.wire.as_mut().filter(|wire| wire.number == place.wire) {
+            wire.unsettled.done(place.tag);
+        }
+    }
+
+    pub(super) fn remember(&mut self, key: String) {
+        self.settled.push_back(key);
+        if self.settled.len() > REMEMBERED {
+            self.settled.pop_front();
+        }
+    }
+
+    pub(super) fn acknowledge(&mut self) {
+        let Some(wire) = &mut self.wire else { return };
+        let acks = wire.unsettled.acks();
+        let through = acks.through.map(|tag| (tag, true));
+        for (tag, multiple) in
+            through.into_iter().chain(acks.single.into_iter().map(|tag| (tag, false)))
+        {
+            if let Some(Err(error)) =
+                wire.channel.basic_ack(tag, BasicAckOptions { multiple }).now_or_never()
+            {
+                let reason = describe(&error);
+                self.lose(Some(reason));
+                return;
+            }
+        }
+    }
+}
