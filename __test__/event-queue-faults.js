@@ -93,7 +93,7 @@ function eventQueueFaults(name, broker) {
       expect(new Set([...got.values()].map(([retried]) => retried))).toEqual(new Set([0]));
     });
 
-    testIf(broker.isolates)('a message that ends its worker each time is a dead letter after the fifth; what ran beside it is not; replayed it runs again', async () => {
+    test('a message that ends its worker each time is a dead letter after the fifth; what ran beside it is not; replayed it runs again', async () => {
       const other = await make({ lease: SHORT });
       let idle = false;
       const got = [];
@@ -149,7 +149,7 @@ function eventQueueFaults(name, broker) {
       expect(await other.deadLetters('c').list()).toMatchObject([{ content: 'never' }]);
     });
 
-    testIf(broker.reconnectsAtOnce)('a worker whose connection is cut 50 times while it is idle consumes again each time within 2 s', async () => {
+    test('a worker whose connection is cut 50 times while it is idle consumes again each time within 2 s', async () => {
       const proxy = await proxied();
       const from = await publisher();
       const got = collect(await make({}, proxy.port));

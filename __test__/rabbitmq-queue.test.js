@@ -261,6 +261,40 @@ describe('the queue on RabbitMQ', () => {
     await until(() => runs.length === 1);
   });
 
+  test('suspects of several channels run one at a time on a node, and all run', async () => {
+    const channels = ['c', 'd', 'e'];
+    const queue = await open();
+    for (const channel of channels) {
+      queue.subscribe(channel, { process: () => undefined, idle: () => false });
+      await queue.publish(channel, channel);
+    }
+    const code = `
+      const queue = new mortise.EventQueue({ name: ${JSON.stringify(app)}, logger: console }, { adapter: 'rabbitmq', url: process.env.URL });
+      let begun = 0;
+      const process_ = () => { if (++begun === 3) process.kill(process.pid, 'SIGKILL'); return new Promise(() => {}); };
+      for (const channel of ${JSON.stringify(channels)}) queue.subscribe(channel, { process: process_ });
+      queue.connect();
+      setInterval(() => undefined, 1000);`;
+    for (let n = 0; n < 3; n++) {
+      expect((await child(code, { environment: { URL: server.url } }).exit).signal).toBe('SIGKILL');
+    }
+    const worker = await open();
+    let [running, most] = [0, 0];
+    const done = [];
+    for (const channel of channels) {
+      worker.subscribe(channel, {
+        process: async (message) => {
+          most = Math.max(most, ++running);
+          await new Promise((resolve) => setTimeout(resolve, 700));
+          running--;
+          done.push(message);
+        },
+      });
+    }
+    await until(() => done.length === 3, 20_000);
+    expect([most, done.sort()]).toEqual([1, channels]);
+  });
+
   test('a run that takes longer than maxRun has failed, and what it says later counts for nothing', async () => {
     const queue = await open({ maxRun: 200 });
     const runs = holding(queue, 'c');

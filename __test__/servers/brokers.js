@@ -14,10 +14,7 @@ const QUICK = { commandTimeout: 2000, connectTimeout: 2000, reconnectGrace: 200,
 const redis = {
   adapter: 'redis',
   lease: (lease) => ({ lease }),
-  /** Nodes that may end by a message run one such at a time, so that innocent ones do not die with it. */
-  isolates: true,
   countsDelayed: true,
-  reconnectsAtOnce: true,
   recoversQueues: true,
   start: () => RedisServer.start(['appendonly yes', 'appendfsync always']),
   url: (port, nth = 0) => ({ port, ...QUICK, heartbeat: 200 + nth }),
@@ -35,10 +32,7 @@ const rabbitmq = {
   adapter: 'rabbitmq',
   /** The broker notices by itself that a node is gone: there are no leases, and a lost connection loses what runs. */
   lease: () => ({}),
-  isolates: false,
   countsDelayed: false,
-  /** Pauses between connections grow up to a second while none lasts. */
-  reconnectsAtOnce: false,
   /** A broker of one node, version 3.10, may elect no leader for a queue after it was killed: nobody can use that queue then, whatever the client. */
   recoversQueues: false,
   start: () => RabbitMQServer.start(),

@@ -47,10 +47,13 @@ use std::{
 use subscription::{Command, Subscription};
 use tokio::{
     runtime::Handle,
-    sync::{Mutex as AsyncMutex, mpsc, oneshot},
+    sync::{Mutex as AsyncMutex, Semaphore, mpsc, oneshot},
     task::{AbortHandle, JoinSet},
 };
 
+/// From so many crashes on a message is a suspect: a node has one of them at a time, so that the others do not die
+/// with it again and again.
+const SUSPECT: u32 = 3;
 /// Cancelled messages that a node remembers, in case they come to it.
 const CANCELLED: usize = 10_000;
 /// How often the environment is asked for a sign of life, at most.
@@ -76,6 +79,8 @@ struct Shared {
     subscriptions: Mutex<Vec<Subscribed>>,
     cancelled: Mutex<Bounded<(Arc<str>, String), f64>>,
     running: AtomicUsize,
+    /// Whoever has a suspect holds its only permit.
+    alone: Arc<Semaphore>,
     beat: Mutex<Beat>,
     runtime: Handle,
     tasks: Mutex<JoinSet<()>>,
@@ -113,6 +118,7 @@ impl RabbitMqQueue {
             subscriptions: Mutex::default(),
             cancelled: Mutex::new(Bounded::new(CANCELLED)),
             running: AtomicUsize::new(0),
+            alone: Arc::new(Semaphore::new(1)),
             beat: Mutex::default(),
             runtime: runtime.clone(),
             tasks: Mutex::default(),

@@ -1,13 +1,18 @@
 //! Fetching: the consumer, how much it may have, and what it brings.
 
 use super::{Held, Place, Subscription, Wire, wire::Consuming};
-use crate::event_queue::rabbitmq::{connection::describe, message::Envelope, publisher::Target};
+use crate::event_queue::rabbitmq::{
+    SUSPECT, connection::describe, message::Envelope, publisher::Target,
+};
 use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::{
     options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// For how long a permission to fetch holds, and how long a new consumer may find nothing before the channel rests.
 pub(super) const WINDOW: Duration = Duration::from_millis(50);
@@ -17,6 +22,8 @@ pub(super) const FIRST_WINDOW: usize = 256;
 pub(super) const LARGEST_WINDOW: usize = u16::MAX as usize;
 /// How long a consumer has all that it may have before it is made anew for more.
 pub(super) const SATURATED: Duration = Duration::from_millis(10);
+/// For how many milliseconds a suspect is kept back that comes to a node which has one.
+const SUSPECT_PAUSE: u64 = 500;
 
 impl Subscription {
     pub(super) fn is_consuming(&self) -> bool {
@@ -141,11 +148,20 @@ impl Subscription {
             let left = std::mem::take(&mut envelope.left);
             return self.move_on(place, Target::Delay(left), envelope, text);
         }
-        let held = Held { place: Some(place), envelope, returns, text, cancelled: false };
+        let mut held =
+            Held { place: Some(place), envelope, returns, text, cancelled: false, alone: None };
         let crashes = self.crashes(&held);
         if crashes >= self.shared.settings.max_crashes {
             let error = format!("it has ended its node {crashes} times");
             return self.bury(held, error);
+        }
+        if crashes >= SUSPECT {
+            let Ok(alone) = Arc::clone(&self.shared.alone).try_acquire_owned() else {
+                // It must not be here when the other ends the node.
+                let envelope = Envelope { crashes, ..held.envelope };
+                return self.move_on(place, Target::Delay(SUSPECT_PAUSE), envelope, held.text);
+            };
+            held.alone = Some(alone);
         }
         self.held.push_back(held);
     }

@@ -20,7 +20,7 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use wire::{LOOK, Opening, Place, Wire};
 
 /// How long closing waits for what is being handed back.
@@ -62,6 +62,8 @@ struct Held {
     returns: u32,
     text: Vec<u8>,
     cancelled: bool,
+    /// Of a suspect: as long as it is here, no other is.
+    alone: Option<OwnedSemaphorePermit>,
 }
 
 /// The task.
@@ -183,7 +185,11 @@ impl Subscription {
                     self.opened(opened);
                 }
                 delivery = fetching::next(&mut self.wire) => self.arrived(delivery),
-                Ok(()) = self.sessions.changed() => self.session_changed(),
+                Ok(()) = self.sessions.changed() => {
+                    // What was under way on another is begun anew, and at once.
+                    opening = None;
+                    self.session_changed();
+                }
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => self.ring(),
             }
             self.advance();
