@@ -1,5 +1,5 @@
-//! The connection to the broker: made again for ever, with growing pauses; what works on it waits for the
-//! next when it is lost.
+//! The connection to the broker: made again at once when it is lost, and for ever, with growing pauses, where that fails;
+//! what works on it waits for the next.
 
 use super::{config::Config, pace};
 use crate::{
@@ -22,8 +22,8 @@ use tokio::sync::{Notify, watch};
 /// The pause after the first failure; each is twice the one before.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// A connection that has lasted for so long is no sign of a broker that lets nobody stay.
-const LASTING: Duration = Duration::from_millis(500);
+/// From the begin of a connection to that of the next, at least: there are brokers that let nobody stay.
+const SPACING: Duration = Duration::from_millis(100);
 /// How often a connection of which nothing was heard is looked at.
 const LOOK: Duration = Duration::from_secs(2);
 /// How long closing may take.
@@ -135,14 +135,15 @@ impl Link {
                     self.set_away(reason);
                     self.sessions.send_replace(None);
                     session.close().await;
-                    if begun.elapsed() >= LASTING {
-                        pause = SHORTEST_PAUSE;
-                    }
+                    pause = SHORTEST_PAUSE;
+                    tokio::time::sleep(jittered(SPACING.saturating_sub(begun.elapsed()))).await;
                 }
-                Err(reason) => self.set_away(reason),
+                Err(reason) => {
+                    self.set_away(reason);
+                    tokio::time::sleep(jittered(pause)).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
             }
-            tokio::time::sleep(jittered(pause)).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 

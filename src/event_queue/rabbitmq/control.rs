@@ -29,7 +29,7 @@ use tokio::sync::{mpsc, watch};
 
 /// How long nodes may take to answer; one that does not is gone, or stands still.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-/// After a channel that could not be made.
+/// After an AMQP channel that could not be made, or was lost for itself.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// What goes over the exchange.
@@ -197,7 +197,14 @@ pub async fn run(shared: Arc<Shared>) {
             }
             Err(_) => {}
         }
-        tokio::time::sleep(PAUSE).await;
+        if session.is_up() {
+            tokio::time::sleep(PAUSE).await;
+        } else {
+            // The one that is lost is still there until whoever looks after it has noticed.
+            _ = sessions
+                .wait_for(|it| it.as_ref().is_none_or(|it| it.number != session.number))
+                .await;
+        }
     }
 }
 

@@ -123,6 +123,7 @@ impl Subscription {
     }
 
     pub(super) fn session_changed(&mut self) {
+        self.failures = 0;
         let number = self.sessions.borrow_and_update().as_ref().map(|session| session.number);
         if self.wire.as_ref().is_some_and(|wire| Some(wire.session.number) != number) {
             self.lose(None);
