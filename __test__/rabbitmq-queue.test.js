@@ -62,7 +62,7 @@ describe('the queue on RabbitMQ', () => {
     return { proxy, url: `amqp://guest:guest@127.0.0.1:${proxy.port}` };
   };
 
-  test.each([['url', 'http://u:hidden@h'], ['url', 'amqp://u:hidden@h:x'], ['heartbeat', 0], ['connectTimeout', -1], ['namePrefix', 'a b'],
+  test.each([['url', 'http://u:hidden@h'], ['url', 'amqp://u:hidden@h:x'], ['heartbeat', 0], ['connectTimeout', -1], ['consumerTimeout', 0], ['namePrefix', 'a b'],
     ['lease', 1], ['maxRun', 'x']])('the option %s of %p is refused with a TypeError that shows no secret', (option, value) => {
     let error;
     try {
@@ -192,12 +192,23 @@ describe('the queue on RabbitMQ', () => {
   test('a message that runs for longer than the broker allows is given to another, and consuming goes on', async () => {
     // By the broker's count, which is taken every half second.
     const own = await RabbitMQServer.start(['consumer_timeout = 1000'], { advanced: '[{rabbit, [{channel_tick_interval, 500}]}].' });
-    const queue = await open({ url: own.url });
+    const [queue, other] = [await open({ url: { url: own.url, consumerTimeout: 1000 } }), await open({ url: own.url })];
     const runs = holding(queue, 'c', { concurrency: 2 });
-    await queue.publish('c', 'long', { timeout: Infinity });
+    let idle = false;
+    const got = [];
+    other.subscribe('c', { interval: 10, idle: () => idle, process: async (message, { retried }) => { got.push([message, retried]); } });
+    const id = await queue.publish('c', 'long', { timeout: Infinity });
     await until(() => runs.length === 1);
-    await until(() => logged('warn', 'lost its AMQP channel'), 30_000);
+    await until(() => logged('warn', `message ${id} has run for`));
+    expect(logged('warn', 'lost its AMQP channel')).toBe(false);
+    // The node whose channel is closed can have nothing then.
+    idle = true;
+    await until(() => got.length === 1, 30_000);
+    expect(got).toEqual([['long', 0]]);
+    await until(() => logged('warn', 'lost its AMQP channel'));
+    expect(logged('warn', 'PRECONDITION_FAILED')).toBe(true);
     runs[0].resolve();
+    await other.close();
     await queue.publish('c', 'next');
     await until(() => runs.some(({ message }) => message === 'next'));
     expect(queue.health().state).toBe('ready');

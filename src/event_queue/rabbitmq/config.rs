@@ -11,6 +11,8 @@ pub const HEARTBEAT: Duration = Duration::from_secs(10);
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a confirmation or a reply may take. Defaults to 5 seconds.
 pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
+/// The broker's `consumer_timeout`: after how long it takes a message away that runs. Defaults to 30 minutes.
+pub const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// What all names on the broker begin with. Defaults to `mortise`.
 pub const NAME_PREFIX: &str = "mortise";
 const DEFAULT_URL: &str = "amqp://127.0.0.1:5672";
@@ -24,6 +26,7 @@ struct Options {
     heartbeat: Option<f64>,
     connect_timeout: Option<f64>,
     command_timeout: Option<f64>,
+    consumer_timeout: Option<f64>,
     name_prefix: Option<String>,
 }
 
@@ -38,12 +41,15 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// See [`COMMAND_TIMEOUT`].
     pub command_timeout: Duration,
+    /// See [`CONSUMER_TIMEOUT`].
+    pub consumer_timeout: Duration,
     /// See [`NAME_PREFIX`].
     pub name_prefix: String,
 }
 
 impl Config {
-    /// Reads the JSON of an options object: `url`, `heartbeat`, `connectTimeout`, `commandTimeout`, `namePrefix`.
+    /// Reads the JSON of an options object: `url`, `heartbeat`, `connectTimeout`, `commandTimeout`,
+    /// `consumerTimeout`, `namePrefix`.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`], naming the option; secrets are not in its message.
@@ -55,6 +61,7 @@ impl Config {
         for (name, given, place) in [
             ("connectTimeout", options.connect_timeout, &mut config.connect_timeout),
             ("commandTimeout", options.command_timeout, &mut config.command_timeout),
+            ("consumerTimeout", options.consumer_timeout, &mut config.consumer_timeout),
         ] {
             if let Some(milliseconds) = given {
                 *place = duration(name, milliseconds)?;
@@ -107,6 +114,7 @@ impl Config {
             shown,
             connect_timeout: CONNECT_TIMEOUT,
             command_timeout: COMMAND_TIMEOUT,
+            consumer_timeout: CONSUMER_TIMEOUT,
             name_prefix: NAME_PREFIX.into(),
         })
     }
@@ -175,12 +183,13 @@ mod tests {
 
     #[test]
     fn options_go_beside_the_url() {
-        let json = r#"{"url":"amqp://h","heartbeat":1500,"connectTimeout":70,"commandTimeout":80,"namePrefix":"x.y"}"#;
+        let json = r#"{"url":"amqp://h","heartbeat":1500,"connectTimeout":70,"commandTimeout":80,"consumerTimeout":90,"namePrefix":"x.y"}"#;
         let config = Config::from_json(json).expect("valid");
         assert_eq!(config.brokers[0].query.heartbeat, Some(2));
         assert_eq!(
-            (config.connect_timeout.as_millis(), config.command_timeout.as_millis()),
-            (70, 80)
+            [config.connect_timeout, config.command_timeout, config.consumer_timeout]
+                .map(|it| it.as_millis()),
+            [70, 80, 90]
         );
         assert_eq!(config.name_prefix, "x.y");
     }

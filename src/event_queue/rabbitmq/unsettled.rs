@@ -75,9 +75,9 @@ impl Unsettled {
         Acks { through, single }
     }
 
-    /// Since when the broker waits for the oldest.
-    pub fn oldest(&self) -> Option<Instant> {
-        self.entries.front().map(|entry| entry.since)
+    /// The oldest of which the broker waits to hear, and since when.
+    pub fn oldest(&self) -> Option<(u64, Instant)> {
+        self.entries.front().map(|entry| (entry.tag, entry.since))
     }
 
     /// How many there are that are not done.

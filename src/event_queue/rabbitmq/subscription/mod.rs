@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
-use wire::{LOOK, Opening, Place, Wire};
+use wire::{Opening, Place, Wire};
 
 /// How long closing waits for what is being handed back.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -326,14 +326,9 @@ impl Subscription {
             .and_then(|due| self.start.checked_add(Duration::from_millis(due)));
         let rest = self.rests_at.filter(|_| self.owed);
         let close = self.closing.as_ref().map(|(_, until)| *until);
-        let oldest = self
-            .wire
-            .as_ref()
-            .and_then(|wire| wire.unsettled.oldest())
-            .map(|_| Instant::now() + LOOK);
         let saturated =
             self.wire.as_ref().and_then(|wire| wire.saturated).map(|since| since + SATURATED);
-        due.into_iter().chain(rest).chain(close).chain(oldest).chain(saturated).min()
+        due.into_iter().chain(rest).chain(close).chain(self.next_look()).chain(saturated).min()
     }
 
     fn ring(&mut self) {

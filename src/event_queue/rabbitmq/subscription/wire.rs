@@ -1,6 +1,6 @@
 //! The AMQP channel of a subscription: how it is made, how its loss is noticed, and what is done then.
 
-use super::Subscription;
+use super::{Held, Subscription};
 use crate::{
     error::{Error, Result},
     event_queue::{
@@ -25,9 +25,9 @@ use std::{
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How often an AMQP channel on which nothing is heard is looked at.
-pub(super) const LOOK: Duration = Duration::from_secs(1);
-/// A broker closes the channel of a message that has run for 30 minutes, unless it is set otherwise.
-const LONG_RUN: Duration = Duration::from_secs(25 * 60);
+const LOOK: Duration = Duration::from_secs(1);
+/// The share of the broker's `consumer_timeout` after which a warning tells of a message that runs.
+const LONG_RUN: f64 = 5.0 / 6.0;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
@@ -44,7 +44,8 @@ pub(super) struct Wire {
     pub(super) consuming: Option<Consuming>,
     /// Since when the consumer has had all that it may have, while there were free slots.
     pub(super) saturated: Option<Instant>,
-    pub(super) long_run_told: Option<Instant>,
+    /// The delivery that a warning has told of.
+    pub(super) long_run_told: Option<u64>,
 }
 
 pub(super) struct Consuming {
@@ -165,13 +166,37 @@ impl Subscription {
     pub(super) fn look(&mut self) {
         let Some(wire) = &mut self.wire else { return };
         if !wire.channel.status().connected() {
-            return self.lose(Some("the broker has closed it".into()));
+            // With a consumer its stream has the broker's own words.
+            let guess = if wire.long_run_told.is_some() {
+                ", likely since a message has run for longer than its consumer_timeout"
+            } else {
+                ""
+            };
+            return self.lose(Some(format!("the broker has closed it{guess}")));
         }
-        let oldest = wire.unsettled.oldest().filter(|since| since.elapsed() >= LONG_RUN);
-        if oldest.is_some() && oldest != wire.long_run_told {
-            wire.long_run_told = oldest;
-            self.log(Level::Warn, "has a message that has run for 25 minutes; brokers before 3.12 take one away after their consumer_timeout, 30 minutes unless it is set otherwise");
+        let most = self.shared.link.config().consumer_timeout;
+        let Some((tag, since)) = wire.unsettled.oldest() else { return };
+        if since.elapsed() < most.mul_f64(LONG_RUN) || wire.long_run_told == Some(tag) {
+            return;
         }
+        wire.long_run_told = Some(tag);
+        let is_it = |held: &Held| held.place.is_some_and(|place| place.tag == tag);
+        let Some((_, run)) = self.running.iter().find(|(_, run)| is_it(&run.inner)) else { return };
+        let id = &run.inner.envelope.id;
+        let (for_ms, most) = (since.elapsed().as_millis(), most.as_millis());
+        self.log(Level::Warn, &format!("message {id} has run for {for_ms} ms; a broker before 3.12 gives it to another after its consumer_timeout, {most} ms by the option consumerTimeout"));
+    }
+
+    /// When to look next.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        let wire = self.wire.as_ref()?;
+        let (tag, since) = wire.unsettled.oldest()?;
+        let look = Instant::now() + LOOK;
+        if wire.long_run_told == Some(tag) {
+            return Some(look);
+        }
+        let long = since + self.shared.link.config().consumer_timeout.mul_f64(LONG_RUN);
+        Some(look.min(long))
     }
 }
 
