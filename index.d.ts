@@ -1172,6 +1172,14 @@ export interface ServerQueueSettings {
 	/** How long `close` waits for running handlers. Default 10000. */
 	closeTimeout?: number;
 }
+/** How a connection to RabbitMQ is encrypted. */
+export interface RabbitMQTls {
+	/** Certificates of the authority, PEM. Default: the system's. */
+	ca?: string;
+	/** This client's certificate and its key, PEM. */
+	cert?: string;
+	key?: string;
+}
 /** Where a RabbitMQ broker is and how to talk to it. Times are milliseconds. */
 export interface RabbitMQOptions {
 	/**
@@ -1181,6 +1189,8 @@ export interface RabbitMQOptions {
 	url?: string;
 	/** How often the broker gives a sign of life, in whole seconds, rounded up; after two that are missing the connection counts as dead. Default 10000. */
 	heartbeat?: number;
+	/** With `amqps` URLs: whom to trust, and who this side is. */
+	tls?: RabbitMQTls;
 	/** How long connecting may take. Default 10000. */
 	connectTimeout?: number;
 	/** How long a confirmation or a reply may take. Default 5000. */

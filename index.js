@@ -3627,7 +3627,7 @@ function serializeSettings({ lease, maxRun, maxStall, maxCrashes, crashCounts })
 }
 
 // lib/event-queue/rabbitmq-adapter.ts
-var KNOWN2 = ["url", "heartbeat", "connectTimeout", "commandTimeout", "consumerTimeout", "namePrefix"];
+var KNOWN2 = ["url", "heartbeat", "connectTimeout", "commandTimeout", "consumerTimeout", "namePrefix", "tls"];
 var RabbitMQEventQueueAdapter = class extends ServerQueueAdapter {
   connection;
   settings;

@@ -1,5 +1,8 @@
 'use strict';
 
+const { readFileSync } = require('node:fs');
+const net = require('node:net');
+const { join } = require('node:path');
 const { EventQueue, RabbitMQEventQueueAdapter } = require('..');
 const { eventQueueFaults } = require('./event-queue-faults');
 const { eventQueueRules } = require('./event-queue-rules');
@@ -9,6 +12,14 @@ const { RabbitMQServer } = require('./servers/rabbitmq');
 const { child, gate, recorder, rejection, until } = require('./support');
 
 jest.setTimeout(60_000);
+
+const freePort = () => new Promise((resolve) => {
+  const server = net.createServer();
+  server.listen(0, '127.0.0.1', () => {
+    const { port } = server.address();
+    server.close(() => resolve(port));
+  });
+});
 
 let server;
 beforeAll(async () => { server = await RabbitMQServer.start(); }, 100_000);
@@ -62,7 +73,7 @@ describe('the queue on RabbitMQ', () => {
     return { proxy, url: `amqp://guest:guest@127.0.0.1:${proxy.port}` };
   };
 
-  test.each([['url', 'http://u:hidden@h'], ['url', 'amqp://u:hidden@h:x'], ['heartbeat', 0], ['connectTimeout', -1], ['consumerTimeout', 0], ['namePrefix', 'a b'],
+  test.each([['url', 'http://u:hidden@h'], ['url', 'amqp://u:hidden@h:x'], ['heartbeat', 0], ['connectTimeout', -1], ['consumerTimeout', 0], ['tls', { ca: 'x' }], ['namePrefix', 'a b'],
     ['lease', 1], ['maxRun', 'x']])('the option %s of %p is refused with a TypeError that shows no secret', (option, value) => {
     let error;
     try {
@@ -82,6 +93,53 @@ describe('the queue on RabbitMQ', () => {
       expect(error.message).toContain('***');
       expect(error.message + JSON.stringify(logger.lines)).not.toContain('hidden');
     }
+  });
+
+  test.each(['amqp', 'amqps'])('connecting by %s to a broker that accepts and says nothing rejects with E_UNAVAILABLE after connectTimeout, which begins again', async (scheme) => {
+    const sockets = [];
+    const deaf = net.createServer((socket) => sockets.push(socket.on('error', () => undefined)));
+    await new Promise((resolve) => deaf.listen(0, '127.0.0.1', resolve));
+    const queue = new EventQueue({ name: app, logger }, { adapter: 'rabbitmq', url: { url: `${scheme}://u:hidden@127.0.0.1:${deaf.address().port}`, connectTimeout: 300 } });
+    try {
+      expect((await rejection(queue.connect())).code).toBe('E_UNAVAILABLE');
+      expect((await rejection(queue.connect())).code).toBe('E_UNAVAILABLE');
+      expect(sockets.length).toBeGreaterThan(1);
+      expect(JSON.stringify(logger.lines)).not.toContain('hidden');
+    } finally {
+      await queue.close();
+      sockets.forEach((socket) => socket.destroy());
+      deaf.close();
+    }
+  });
+
+  test('amqps: with the authority and a certificate of one\'s own; who has not both is told so, and no secret is shown', async () => {
+    const file = (name) => join(__dirname, 'servers', 'tls', name);
+    const [ca, cert, key] = ['ca.pem', 'server.pem', 'server.key'].map((name) => readFileSync(file(name), 'utf8'));
+    const port = await freePort();
+    const own = await RabbitMQServer.start([`listeners.ssl.1 = 127.0.0.1:${port}`, `ssl_options.cacertfile = ${file('ca.pem')}`,
+      `ssl_options.certfile = ${file('server.pem')}`, `ssl_options.keyfile = ${file('server.key')}`, 'ssl_options.verify = verify_peer',
+      'ssl_options.fail_if_no_peer_cert = true', 'ssl_options.depth = 2']);
+    const proxy = await Proxy.to(port);
+    const at = (tls) => ({ url: `amqps://guest:guest@127.0.0.1:${proxy.port}`, connectTimeout: 2000, tls });
+    for (const [tls, reason] of [[undefined, /certificate/i], [{ ca: cert, cert, key }, /certificate/i], [{ ca }, /./]]) {
+      const queue = new EventQueue({ name: app, logger }, { adapter: 'rabbitmq', url: at(tls) });
+      const error = await rejection(queue.connect());
+      expect([error.code, error.message]).toEqual(['E_UNAVAILABLE', expect.stringMatching(reason)]);
+      expect(error.message + JSON.stringify(logger.lines)).not.toContain('guest:guest');
+      await queue.close();
+    }
+    const queue = await open({ url: at({ ca, cert, key }) });
+    const got = [];
+    queue.subscribe('c', { concurrency: 0, process: (message) => { got.push(message.n); } });
+    const text = 'x'.repeat(2_000_000);
+    await Promise.all(Array.from({ length: 300 }, (_, n) => queue.publish('c', n % 100 ? { n } : { n, text })));
+    await until(() => new Set(got).size === 300);
+    proxy.cut();
+    // What is on its way when the connection is lost is rejected.
+    await until(() => queue.publish('c', { n: 300 }).then(() => true, () => false));
+    await until(() => got.includes(300));
+    await queue.close();
+    await own.stop();
   });
 
   test('the second host is used when the first is away', async () => {

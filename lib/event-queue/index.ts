@@ -3,7 +3,7 @@ export type {
 } from './adapter';
 export { MemoryEventQueueAdapter, type MemoryEventQueueOptions } from './memory-adapter';
 export { EventQueue, type EventQueueOptions } from './queue';
-export { RabbitMQEventQueueAdapter, type RabbitMQEventQueueOptions, type RabbitMQOptions } from './rabbitmq-adapter';
+export { RabbitMQEventQueueAdapter, type RabbitMQEventQueueOptions, type RabbitMQOptions, type RabbitMQTls } from './rabbitmq-adapter';
 export { RedisEventQueueAdapter, type RedisEventQueueOptions } from './redis-adapter';
 export type { ServerQueueAdapter } from './server-adapter';
 export type { ServerQueueSettings } from './server-settings';

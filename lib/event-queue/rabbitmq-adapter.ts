@@ -5,6 +5,15 @@ import { binding } from './binding';
 import { ServerQueueAdapter } from './server-adapter';
 import { serializeSettings, type ServerQueueSettings } from './server-settings';
 
+/** How a connection to RabbitMQ is encrypted. */
+export interface RabbitMQTls {
+  /** Certificates of the authority, PEM. Default: the system's. */
+  ca?: string;
+  /** This client's certificate and its key, PEM. */
+  cert?: string;
+  key?: string;
+}
+
 /** Where a RabbitMQ broker is and how to talk to it. Times are milliseconds. */
 export interface RabbitMQOptions {
   /**
@@ -14,6 +23,8 @@ export interface RabbitMQOptions {
   url?: string;
   /** How often the broker gives a sign of life, in whole seconds, rounded up; after two that are missing the connection counts as dead. Default 10000. */
   heartbeat?: number;
+  /** With `amqps` URLs: whom to trust, and who this side is. */
+  tls?: RabbitMQTls;
   /** How long connecting may take. Default 10000. */
   connectTimeout?: number;
   /** How long a confirmation or a reply may take. Default 5000. */
@@ -33,7 +44,7 @@ export interface RabbitMQEventQueueOptions extends RabbitMQOptions, ServerQueueS
   logger?: Logger;
 }
 
-const KNOWN = ['url', 'heartbeat', 'connectTimeout', 'commandTimeout', 'consumerTimeout', 'namePrefix'] as const;
+const KNOWN = ['url', 'heartbeat', 'connectTimeout', 'commandTimeout', 'consumerTimeout', 'namePrefix', 'tls'] as const;
 
 /**
  * An event queue on RabbitMQ 3.10 or newer, for all processes that name the same broker: a durable quorum queue a channel.

@@ -1,7 +1,8 @@
 //! Where a broker is and how to talk to it: from a URL and options.
 
+use super::tls::Tls;
 use crate::error::{Error, Result};
-use lapin::uri::AMQPUri;
+use lapin::uri::{AMQPScheme, AMQPUri};
 use serde::Deserialize;
 use std::{str::FromStr, time::Duration};
 
@@ -27,6 +28,7 @@ struct Options {
     connect_timeout: Option<f64>,
     command_timeout: Option<f64>,
     consumer_timeout: Option<f64>,
+    tls: Option<Tls>,
     name_prefix: Option<String>,
 }
 
@@ -45,11 +47,13 @@ pub struct Config {
     pub consumer_timeout: Duration,
     /// See [`NAME_PREFIX`].
     pub name_prefix: String,
+    /// How connections to `amqps` are encrypted.
+    pub tls: Tls,
 }
 
 impl Config {
     /// Reads the JSON of an options object: `url`, `heartbeat`, `connectTimeout`, `commandTimeout`,
-    /// `consumerTimeout`, `namePrefix`.
+    /// `consumerTimeout`, `namePrefix`, `tls`.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`], naming the option; secrets are not in its message.
@@ -73,6 +77,12 @@ impl Config {
         }
         if let Some(prefix) = options.name_prefix {
             config.name_prefix = checked(prefix)?;
+        }
+        if let Some(tls) = options.tls {
+            if config.brokers.iter().any(|broker| broker.scheme == AMQPScheme::AMQP) {
+                return Err(invalid("the option tls of rabbitmq goes with a URL of amqps"));
+            }
+            config.tls = tls.checked()?;
         }
         Ok(config)
     }
@@ -116,6 +126,7 @@ impl Config {
             command_timeout: COMMAND_TIMEOUT,
             consumer_timeout: CONSUMER_TIMEOUT,
             name_prefix: NAME_PREFIX.into(),
+            tls: Tls::default(),
         })
     }
 }
@@ -206,6 +217,10 @@ mod tests {
             (r#"{"namePrefix":"a b"}"#, "namePrefix"),
             (r#"{"namePrefix":"amq.x"}"#, "namePrefix"),
             (r#"{"colour":1}"#, "colour"),
+            (r#"{"tls":{"ca":"x"}}"#, "amqps"),
+            (r#"{"url":"amqps://u:hidden@h","tls":{"ca":"x"}}"#, "tls.ca"),
+            (r#"{"url":"amqps://u:hidden@h","tls":{"key":"hidden"}}"#, "tls.key"),
+            (r#"{"url":"amqps://u:hidden@h","tls":{"colour":1}}"#, "colour"),
         ] {
             let message =
                 Config::from_json(json).err().unwrap_or_else(|| panic!("{json}")).to_string();

@@ -1,13 +1,18 @@
 //! The connection to the broker: made again at once when it is lost, and for ever, with growing pauses, where that fails;
 //! what works on it waits for the next.
 
-use super::{config::Config, pace};
+use super::{config::Config, pace, tls::Tls};
 use crate::{
     error::{Error, Result},
     event_queue::adapter::{Environment, Level},
 };
+use async_rs::Runtime;
 use futures_util::StreamExt as _;
-use lapin::{Connection, ConnectionProperties, Event, uri::AMQPUri};
+use lapin::{
+    Connection, ConnectionProperties, Event,
+    tcp::AsyncTcpStream,
+    uri::{AMQPAuthority, AMQPScheme, AMQPUri},
+};
 use parking_lot::Mutex;
 use std::{
     collections::HashSet,
@@ -158,7 +163,12 @@ impl Link {
         let mut reason = String::new();
         for broker in &self.config.brokers {
             let host = format!("{}:{}", broker.authority.host, broker.authority.port);
-            match tokio::time::timeout(self.config.connect_timeout, open(broker.clone())).await {
+            match tokio::time::timeout(
+                self.config.connect_timeout,
+                open(broker.clone(), &self.config.tls),
+            )
+            .await
+            {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => reason = format!("{host}: {}", describe(&error)),
                 Err(_) => {
@@ -265,14 +275,27 @@ impl Session {
     }
 }
 
-async fn open(broker: AMQPUri) -> lapin::Result<Connection> {
+async fn open(broker: AMQPUri, tls: &Tls) -> lapin::Result<Connection> {
     use_crypto();
+    let connector = match broker.scheme {
+        AMQPScheme::AMQP => None,
+        AMQPScheme::AMQPS => Some(tls.connector()?),
+    };
+    let connect = async move |broker: AMQPUri, runtime: Runtime<_>| {
+        let AMQPUri { authority: AMQPAuthority { host, port, .. }, .. } = broker;
+        let address = runtime.to_socket_addrs((host.clone(), port));
+        let socket = AsyncTcpStream::connect(&runtime, address).await?;
+        match &connector {
+            None => Ok(socket),
+            Some(connector) => Ok(socket.into_rustls(connector, &host).await?),
+        }
+    };
     let properties = ConnectionProperties::default().with_connection_name("mortise".into());
-    Connection::connect_uri_with_runtime(broker, properties, pace::runtime()).await
+    Connection::connector(broker, pace::runtime(), connect, properties).await
 }
 
 /// rustls asks for one provider of cryptography a process.
-fn use_crypto() {
+pub fn use_crypto() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // Somebody else's choice is as good.

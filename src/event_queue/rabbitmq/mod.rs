@@ -15,6 +15,7 @@ mod names;
 mod pace;
 mod publisher;
 mod subscription;
+mod tls;
 mod topology;
 mod unsettled;
 
