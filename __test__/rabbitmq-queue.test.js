@@ -413,6 +413,31 @@ describe('the queue on RabbitMQ', () => {
     expect(got).toEqual(['later']);
   });
 
+  test('a cancelled message that waits is dropped by nodes that start later, too', async () => {
+    const first = await open();
+    first.subscribe('c', { process: () => undefined, idle: () => false });
+    for (const id of ['a', 'b', 'c', 'd']) await first.publish('c', id, { id });
+    expect([await first.cancel('c', 'a'), await first.cancel('c', 'c')]).toEqual([false, false]);
+    await first.close();
+    for (const wanted of [['b', 'd'], ['e']]) {
+      const [next, other] = [await open(), await open()];
+      const got = [];
+      for (const queue of [next, other]) queue.subscribe('c', { process: (message) => { got.push(message); } });
+      await until(async () => {
+        const { waiting, running } = await next.counts('c');
+        return got.length >= wanted.length && waiting + running === 0;
+      });
+      expect(got.sort()).toEqual(wanted);
+      await Promise.all([next.close(), other.close()]);
+      const publisher = await open();
+      publisher.subscribe('c', { process: () => undefined, idle: () => false });
+      await publisher.publish('c', 'e', { id: 'e' });
+      await publisher.publish('c', 'f', { id: 'f' });
+      await publisher.cancel('c', 'f');
+      await publisher.close();
+    }
+  });
+
   test('delays of days are accepted, and ids longer than AMQP has them come back whole', async () => {
     const queue = await open();
     const runs = holding(queue, 'c');

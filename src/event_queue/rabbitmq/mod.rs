@@ -5,11 +5,13 @@
 //! back waits in a queue whose messages expire into the main one; see `topology` and `delays`.
 
 mod bounded;
+mod cancelled;
 pub mod config;
 mod connection;
 mod control;
 mod dead;
 mod delays;
+mod hearing;
 mod message;
 mod names;
 mod pace;
@@ -193,80 +195,6 @@ impl Shared {
         }
     }
 
-    async fn is_paused(&self, session: &Session, names: &Names) -> Result<bool> {
-        Ok(self.state_of(session, &names.paused).await?.is_some())
-    }
-
-    /// Tells subscriptions whether their channel is paused: those of one channel, or all.
-    async fn look_for_pauses(&self, channel: Option<&str>) {
-        let mut channels: Vec<Arc<str>> =
-            self.subscriptions.lock().iter().map(|it| Arc::clone(&it.channel)).collect();
-        channels.sort();
-        channels.dedup();
-        for name in channels.iter().filter(|name| channel.is_none_or(|channel| channel == &***name))
-        {
-            let Ok(session) = self.link.session() else { return };
-            // A connection that is lost now is looked at again later.
-            let Ok(paused) = self.is_paused(&session, &self.names(name)).await else { return };
-            for commands in self.of(name) {
-                _ = commands.send(Command::Pause(paused));
-            }
-        }
-    }
-
-    /// The subscriptions of a channel.
-    fn of(&self, channel: &str) -> Vec<mpsc::UnboundedSender<Command>> {
-        let subscriptions = self.subscriptions.lock();
-        subscriptions
-            .iter()
-            .filter(|it| &*it.channel == channel)
-            .map(|it| it.commands.clone())
-            .collect()
-    }
-
-    /// What this node answers to all.
-    async fn answer(&self, channel: &str, question: Question) -> Answer {
-        let mut answer = Answer::default();
-        match question {
-            Question::Pause => self.look_for_pauses(Some(channel)).await,
-            Question::Cancel { id, at } => {
-                *self.cancelled.lock().entry((channel.into(), id.clone()), at) = at;
-                for commands in self.of(channel) {
-                    let (told, found) = oneshot::channel();
-                    _ = commands.send(Command::Cancel(id.clone(), told));
-                    answer.found |= found.await.unwrap_or(false);
-                }
-            }
-            Question::Count => {
-                for commands in self.of(channel) {
-                    let (told, counts) = oneshot::channel();
-                    _ = commands.send(Command::Count(told));
-                    let (running, held) = counts.await.unwrap_or_default();
-                    answer.running += running;
-                    answer.held += held;
-                }
-            }
-        }
-        answer
-    }
-
-    fn put_back(&self, channel: &str, keys: &[String]) {
-        for commands in self.of(channel) {
-            _ = commands.send(Command::PutBack(keys.to_vec()));
-        }
-    }
-
-    /// Whether a message was cancelled after it was published.
-    fn was_cancelled(&self, channel: &Arc<str>, id: &str, text: &[u8]) -> bool {
-        let cancelled = self.cancelled.lock();
-        if cancelled.is_empty() {
-            return false;
-        }
-        let at = cancelled.get(&(Arc::clone(channel), id.to_owned())).copied();
-        drop(cancelled);
-        at.is_some_and(|at| message::published(text).is_none_or(|published| published <= at))
-    }
-
     /// Asks the environment whether it lives, while messages run; those of one that does not are others'.
     async fn watch_environment(self: Arc<Self>) {
         let longest = Duration::from_millis(self.settings.max_stall);
@@ -392,7 +320,15 @@ impl EventQueueAdapter for RabbitMqQueue {
     }
 
     async fn cancel(&self, channel: &str, id: &str) -> Result<bool> {
-        let question = Question::Cancel { id: id.to_owned(), at: since_1970() };
+        let at = since_1970();
+        // For nodes that are not there now; noted first, so that none misses both.
+        match cancelled::note(&self.shared, channel, id, at).await {
+            Err(error @ (Error::RabbitMq(_) | Error::CommandTimeout { .. })) => self.shared.warn(format!(
+                "message {id} of event queue channel {channel} is cancelled on the nodes that are up, but that cannot be noted for others: {error}"
+            )),
+            noted => noted?,
+        }
+        let question = Question::Cancel { id: id.to_owned(), at };
         let answers = self.shared.control.ask(&self.shared, channel, question).await?;
         Ok(answers.iter().any(|answer| answer.found))
     }
