@@ -250,13 +250,16 @@ describe('the queue on RabbitMQ', () => {
   test('a message that runs for longer than the broker allows is given to another, and consuming goes on', async () => {
     // By the broker's count, which is taken every half second.
     const own = await RabbitMQServer.start(['consumer_timeout = 1000'], { advanced: '[{rabbit, [{channel_tick_interval, 500}]}].' });
-    const [queue, other] = [await open({ url: { url: own.url, consumerTimeout: 1000 } }), await open({ url: own.url })];
+    const queue = await open({ url: { url: own.url, consumerTimeout: 1000 } });
     const runs = holding(queue, 'c', { concurrency: 2 });
+    const id = await queue.publish('c', 'long', { timeout: Infinity });
+    await until(() => runs.length === 1);
+    // All queues are there: the broker ends the connection of one of two who make one at the same time.
+    await queue.counts('c');
+    const other = await open({ url: own.url });
     let idle = false;
     const got = [];
     other.subscribe('c', { interval: 10, idle: () => idle, process: async (message, { retried }) => { got.push([message, retried]); } });
-    const id = await queue.publish('c', 'long', { timeout: Infinity });
-    await until(() => runs.length === 1);
     await until(() => logged('warn', `message ${id} has run for`));
     expect(logged('warn', 'lost its AMQP channel')).toBe(false);
     // The node whose channel is closed can have nothing then.
@@ -411,31 +414,6 @@ describe('the queue on RabbitMQ', () => {
     await until(() => got.length === 1);
     await until(async () => { const { waiting, running } = await second.counts('c'); return waiting + running === 0; });
     expect(got).toEqual(['later']);
-  });
-
-  test('a cancelled message that waits is dropped by nodes that start later, too', async () => {
-    const first = await open();
-    first.subscribe('c', { process: () => undefined, idle: () => false });
-    for (const id of ['a', 'b', 'c', 'd']) await first.publish('c', id, { id });
-    expect([await first.cancel('c', 'a'), await first.cancel('c', 'c')]).toEqual([false, false]);
-    await first.close();
-    for (const wanted of [['b', 'd'], ['e']]) {
-      const [next, other] = [await open(), await open()];
-      const got = [];
-      for (const queue of [next, other]) queue.subscribe('c', { process: (message) => { got.push(message); } });
-      await until(async () => {
-        const { waiting, running } = await next.counts('c');
-        return got.length >= wanted.length && waiting + running === 0;
-      });
-      expect(got.sort()).toEqual(wanted);
-      await Promise.all([next.close(), other.close()]);
-      const publisher = await open();
-      publisher.subscribe('c', { process: () => undefined, idle: () => false });
-      await publisher.publish('c', 'e', { id: 'e' });
-      await publisher.publish('c', 'f', { id: 'f' });
-      await publisher.cancel('c', 'f');
-      await publisher.close();
-    }
   });
 
   test('delays of days are accepted, and ids longer than AMQP has them come back whole', async () => {

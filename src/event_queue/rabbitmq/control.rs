@@ -185,7 +185,8 @@ pub async fn run(shared: Arc<Shared>) {
                 failed = false;
                 *shared.control.wire.lock() = Some(wire.clone());
                 shared.control.ready.send_replace(true);
-                shared.catch_up(&session).await;
+                // What was said meanwhile was not heard.
+                shared.look_for_pauses(None).await;
                 serve(&shared, &wire, consumers).await;
                 shared.control.ready.send_replace(false);
                 *shared.control.wire.lock() = None;

@@ -1,7 +1,7 @@
 //! What this node hears from the others, or learns of what they have said before: pauses, cancelled messages, questions.
 
 use super::{
-    Shared, cancelled,
+    Shared,
     connection::Session,
     control::{Answer, Question},
     message,
@@ -29,27 +29,6 @@ impl Shared {
                 _ = commands.send(Command::Pause(paused));
             }
         }
-    }
-
-    /// Reads what was cancelled in a channel. One whose notes cannot be read is consumed all the same.
-    pub(super) async fn look_for_cancelled(&self, session: &Session, channel: &str) {
-        if let Err(error) = cancelled::read(self, session, channel).await
-            && session.is_up()
-        {
-            self.warn(format!("what was cancelled in event queue channel {channel} before this node was there is not known: {error}"));
-        }
-    }
-
-    /// Learns what the others have said while this node did not hear them.
-    pub(super) async fn catch_up(self: &Arc<Self>, session: &Arc<Session>) {
-        let (shared, now) = (Arc::clone(self), Arc::clone(session));
-        // A broker that is slow with it is not to keep the others waiting for answers.
-        self.spawn(async move {
-            for channel in shared.channels() {
-                shared.look_for_cancelled(&now, &channel).await;
-            }
-        });
-        self.look_for_pauses(None).await;
     }
 
     /// The channels that are subscribed to.

@@ -5,7 +5,6 @@
 //! back waits in a queue whose messages expire into the main one; see `topology` and `delays`.
 
 mod bounded;
-mod cancelled;
 pub mod config;
 mod connection;
 mod control;
@@ -320,15 +319,7 @@ impl EventQueueAdapter for RabbitMqQueue {
     }
 
     async fn cancel(&self, channel: &str, id: &str) -> Result<bool> {
-        let at = since_1970();
-        // For nodes that are not there now; noted first, so that none misses both.
-        match cancelled::note(&self.shared, channel, id, at).await {
-            Err(error @ (Error::RabbitMq(_) | Error::CommandTimeout { .. })) => self.shared.warn(format!(
-                "message {id} of event queue channel {channel} is cancelled on the nodes that are up, but that cannot be noted for others: {error}"
-            )),
-            noted => noted?,
-        }
-        let question = Question::Cancel { id: id.to_owned(), at };
+        let question = Question::Cancel { id: id.to_owned(), at: since_1970() };
         let answers = self.shared.control.ask(&self.shared, channel, question).await?;
         Ok(answers.iter().any(|answer| answer.found))
     }

@@ -6,7 +6,7 @@ use xxhash_rust::xxh3::xxh3_128;
 /// Longer names are shortened, so that what follows has room in the 255 bytes of an AMQP name.
 const LONGEST: usize = 180;
 /// Parts of a name that mean something after a channel's name, or in its place.
-const RESERVED: [&str; 6] = ["cancelled", "dead", "delay", "delays", "nodes", "paused"];
+const RESERVED: [&str; 5] = ["dead", "delay", "delays", "nodes", "paused"];
 
 /// The names of all that belongs to one channel.
 #[derive(Debug, Clone)]
@@ -19,8 +19,6 @@ pub struct Names {
     pub paused: String,
     /// The queue in which the pauses are noted that have queues.
     pub delays: String,
-    /// The stream in which cancelled messages are noted.
-    pub cancelled: String,
 }
 
 impl Names {
@@ -32,7 +30,6 @@ impl Names {
             dead: format!("{main}.dead"),
             paused: format!("{main}.paused"),
             delays: format!("{main}.delays"),
-            cancelled: format!("{main}.cancelled"),
             main,
         }
     }
@@ -100,7 +97,6 @@ mod tests {
             "a",
             "a b",
             "a%20b",
-            "a.cancelled",
             "a.dead",
             "dead",
             "nodes",
@@ -119,14 +115,7 @@ mod tests {
             .iter()
             .flat_map(|channel| {
                 let names = Names::of("mortise", channel);
-                [
-                    names.delay(1_800_000_000),
-                    names.main,
-                    names.dead,
-                    names.paused,
-                    names.delays,
-                    names.cancelled,
-                ]
+                [names.delay(1_800_000_000), names.main, names.dead, names.paused, names.delays]
             })
             .chain([nodes("mortise")])
             .collect();

@@ -1,4 +1,4 @@
-//! What is declared on the broker: durable quorum queues and a stream, all with the same arguments on every node.
+//! What is declared on the broker: durable quorum queues, all with the same arguments on every node.
 
 use lapin::types::{AMQPValue, FieldTable, LongString};
 
@@ -6,8 +6,6 @@ use lapin::types::{AMQPValue, FieldTable, LongString};
 const DEAD_LETTERS: i64 = 10_000;
 /// Pauses that are noted, some of them more than once.
 const DELAYS: i64 = 2_000;
-/// Bytes of notes of cancelled messages: about 10 000.
-const CANCELLED: i64 = 2_000_000;
 /// The longest pause that one queue can give: it has to live for twice as long, which is below 2^32 milliseconds.
 pub const LONGEST_DELAY: u64 = 1_700_000_000;
 /// By how much a queue of pauses outlives twice its pause.
@@ -61,23 +59,6 @@ pub fn renewal(milliseconds: u64) -> u64 {
 pub fn delays() -> FieldTable {
     let mut table = quorum();
     set(&mut table, "x-max-length", DELAYS);
-    table
-}
-
-/// The arguments of the stream in which a channel's cancelled messages are noted.
-pub fn cancelled() -> FieldTable {
-    let mut table = FieldTable::default();
-    set_text(&mut table, "x-queue-type", "stream");
-    set(&mut table, "x-max-length-bytes", CANCELLED);
-    // It is cut by whole segments.
-    set(&mut table, "x-stream-max-segment-size-bytes", CANCELLED / 4);
-    table
-}
-
-/// The arguments of who reads a stream from its begin.
-pub fn from_the_first() -> FieldTable {
-    let mut table = FieldTable::default();
-    set_text(&mut table, "x-stream-offset", "first");
     table
 }
 

@@ -59,9 +59,8 @@ pub(super) type Opening = BoxFuture<'static, Result<(Arc<Session>, Channel, bool
 
 impl Subscription {
     pub(super) fn open(&self) -> Opening {
-        let (shared, name, names) =
-            (Arc::clone(&self.shared), Arc::clone(&self.channel), self.names.clone());
-        let (failures, doubted) = (self.failures, self.doubted);
+        let (shared, names, failures, doubted) =
+            (Arc::clone(&self.shared), self.names.clone(), self.failures, self.doubted);
         let mut sessions = self.sessions.clone();
         Box::pin(async move {
             if failures > 0 {
@@ -75,7 +74,6 @@ impl Subscription {
                 session.declared.lock().await.remove(&names.main);
             }
             declare_once(&shared.link, &session, &names.main, topology::main()).await?;
-            shared.look_for_cancelled(&session, &name).await;
             let channel = shared.link.within(session.channel()).await?;
             let paused = shared.is_paused(&session, &names).await?;
             Ok((session, channel, paused))
