@@ -1116,6 +1116,7 @@ export declare abstract class ServerQueueAdapter implements IEventQueueAdapter {
 	private readonly logger?;
 	private connected;
 	private handle;
+	private changes;
 	private readonly events;
 	/** Those of this connection; a later one has others. */
 	private readonly channels;

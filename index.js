@@ -3141,6 +3141,9 @@ var UNLIMITED = SLOTS - 1;
 var PROCESSED = 0;
 var FAILED = 1;
 var RETURNED = 2;
+var OURS = 0;
+var CANCELLED = 1;
+var LOST = 2;
 var ServerChannel = class {
   constructor(name, number, host) {
     this.name = name;
@@ -3203,13 +3206,22 @@ var ServerChannel = class {
   /** Messages begin. */
   begin(text2) {
     this.fetching = false;
-    const begun = performance.now();
-    for (const [ticket, id, retried, message] of JSON.parse(text2)) {
+    const [changes, until, ...arrived] = JSON.parse(text2);
+    let lost = 0;
+    for (const [ticket, id, retried, message] of arrived) {
+      const now = performance.now();
+      const isOurs = now <= until && changes === this.host.changes[0];
+      const standing = isOurs ? OURS : binding.serverQueueStanding(this.host.handle, ticket);
+      const job = new ServerJob(ticket, id, retried, restore(message[0]), message[1], now);
       this.running++;
-      const job = new ServerJob(ticket, id, retried, restore(message[0]), message[1], begun);
       this.jobs[ticket % SLOTS] = job;
-      if (this.event && this.host.fetching) this.call(job, this.event);
+      if (standing === CANCELLED) this.endCancelled(job);
+      else if (standing === OURS && this.event && this.host.fetching) this.call(job, this.event);
       else this.finish(job, RETURNED, "");
+      if (standing === LOST) lost++;
+    }
+    if (lost > 0) {
+      this.host.logger?.warn(`${lost} messages of event queue channel ${this.name} do not begin here: the event loop stood still until they were lost to others`);
     }
     this.holdIfNeeded();
   }
@@ -3288,15 +3300,15 @@ var ServerChannel = class {
       logger?.warn(`${what} failed after it was given up`, error);
       return;
     }
-    if (job.cancelled) {
-      logger?.info(`${what} was cancelled`);
-      this.finish(job, PROCESSED, "");
-      return;
-    }
+    if (job.cancelled) return this.endCancelled(job);
     const { maxRetries = 0 } = job.queueOptions;
     if (job.retried < maxRetries) logger?.warn(`${what} failed, and will be tried again`, error);
     else logger?.error(`${what} failed for good, and is a dead letter`, error);
     this.finish(job, FAILED, describe2(error));
+  }
+  endCancelled(job) {
+    this.host.logger?.info(`message ${job.id} of event queue channel ${this.name} was cancelled`);
+    this.finish(job, PROCESSED, "");
   }
   finish(job, outcome, error) {
     if (job.ended) return;
@@ -3362,7 +3374,7 @@ var CLOSE_TIMEOUT2 = 1e4;
 var READY = 0;
 var BEGIN = 1;
 var TIMED_OUT = 2;
-var CANCELLED = 3;
+var CANCELLED2 = 3;
 var GIVEN_UP = 4;
 var LOG = 5;
 var BEAT = 6;
@@ -3380,6 +3392,7 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
   logger;
   connected = false;
   handle;
+  changes;
   events = /* @__PURE__ */ new Map();
   /** Those of this connection; a later one has others. */
   channels = /* @__PURE__ */ new Map();
@@ -3401,6 +3414,7 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
       if (this.connected) return;
       const handle = this.open(this.listener);
       this.handle = handle;
+      this.changes = new Uint32Array(binding.serverQueueCells(handle), 0, 1);
       try {
         await this.wait((sequence) => binding.serverQueueConnect(handle, this.completions.listener, sequence));
       } catch (error) {
@@ -3520,6 +3534,7 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
     const adapter = this;
     return {
       handle: this.handle,
+      changes: this.changes,
       listener: this.listener,
       get fetching() {
         return adapter.connected;
@@ -3568,7 +3583,7 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
     if (value === READY) channel.ready();
     else if (value === BEGIN) channel.begin(payload);
     else if (value === TIMED_OUT) channel.timeOut(payload);
-    else if (value === CANCELLED) channel.cancel(payload);
+    else if (value === CANCELLED2) channel.cancel(payload);
     else if (value === GIVEN_UP) channel.giveUp(payload);
     else if (value === RESTS) channel.rest();
   }
@@ -3644,7 +3659,7 @@ var RabbitMQEventQueueAdapter = class extends ServerQueueAdapter {
     this.settings = serializeSettings(given);
   }
   open(listener) {
-    return binding.rabbitQueueOpen(this.connection, this.settings, listener);
+    return binding.rabbitQueueOpen(this.connection, this.settings, listener, performance.now());
   }
 };
 
@@ -3664,7 +3679,7 @@ var RedisEventQueueAdapter = class extends ServerQueueAdapter {
     this.settings = serializeSettings(given);
   }
   open(listener) {
-    return binding.redisQueueOpen(this.connection, this.settings, listener);
+    return binding.redisQueueOpen(this.connection, this.settings, listener, performance.now());
   }
 };
 
@@ -4160,7 +4175,7 @@ var import_node_os2 = require("node:os");
 // lib/lock/redis-locks.ts
 var REFUSED = -1;
 var TIMED_OUT3 = -2;
-var LOST = -4;
+var LOST2 = -4;
 var OVERHELD = -5;
 var FAILED2 = -6;
 var REQUEST = 0;
@@ -4344,7 +4359,7 @@ function refusal(key, value, payload) {
 }
 function ending(key, value) {
   if (value === OVERHELD) return lockFailures.overheld(key);
-  return value === LOST ? lockFailures.lost(key) : lockFailures.lapsed(key);
+  return value === LOST2 ? lockFailures.lost(key) : lockFailures.lapsed(key);
 }
 
 // lib/lock/redis-adapter.ts

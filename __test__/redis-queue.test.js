@@ -561,6 +561,103 @@ describe('an event queue on Redis', () => {
     expect(got).toEqual(['once']);
   });
 
+  /**
+   * A process that has fetched two messages at once, and whose handler of the first, `block`, makes its event loop stand
+   * still for `stall` milliseconds before the other begins.
+   */
+  const standingStill = async (stall, options, from) => {
+    const theirs = child(`
+      const say = (line) => require('node:fs').writeSync(1, line + '\\n');
+      const logger = new console.Console(process.stderr);
+      const queue = new mortise.EventQueue({ name: 'main', logger }, ${JSON.stringify({ adapter: 'redis', url: redis.url(server.port, ++nth), ...options })});
+      queue.subscribe('c', { concurrency: 2, process: (message, { signal }) => {
+        say('began ' + message);
+        if (message === 'block') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ${stall});
+        if (message === 'block') say('goes on');
+      } });
+      queue.connect().then(() => queue.pause('c')).then(() => say('connected'));
+      setInterval(() => {}, 1000);
+    `);
+    open.push({ close: () => theirs.handle.kill('SIGKILL') });
+    await until(() => theirs.lines.includes('connected'));
+    await from.publish('c', 'block');
+    await from.publish('c', 'second', { id: 'second' });
+    await from.resume('c');
+    await until(() => theirs.lines.includes('began block'));
+    expect((await from.counts('c')).running).toBe(2);
+    return theirs;
+  };
+
+  test('what was to begin when the event loop stood still for too long does not begin after others have run it', async () => {
+    const other = await make({ lease: 500 });
+    let idle = false;
+    const got = collect(other, { idle: () => idle });
+    const theirs = await standingStill(4000, { lease: 500, maxStall: 700 }, other);
+    idle = true;
+    await until(() => got.length === 2);
+    await until(async () => (await other.counts('c')).running === 0);
+    expect(theirs.lines).not.toContain('goes on');
+    idle = false;
+    await until(() => theirs.lines.includes('goes on'));
+    await until(() => theirs.errors.includes('do not begin here'));
+    // It goes on with what comes then.
+    await other.publish('c', 'next');
+    await until(() => theirs.lines.includes('began next'));
+    expect(theirs.lines).toEqual(['connected', 'began block', 'goes on', 'began next']);
+    expect(got.sort()).toEqual(['block', 'second']);
+  });
+
+  test('what was to begin when the event loop stood still begins as long as it is the node\'s own', async () => {
+    const other = await make({ lease: 500 });
+    let idle = false;
+    const got = collect(other, { idle: () => idle });
+    const theirs = await standingStill(2000, { lease: 500 }, other);
+    idle = true;
+    await until(() => theirs.lines.includes('began second'));
+    await until(async () => (await other.counts('c')).running === 0);
+    expect([theirs.lines, got]).toEqual([['connected', 'began block', 'goes on', 'began second'], []]);
+  });
+
+  test('a message that is cancelled before its handler begins does not begin', async () => {
+    const other = await make();
+    other.subscribe('c', { idle: () => false, process: () => undefined });
+    const theirs = await standingStill(1000, { lease: LONG }, other);
+    expect(await other.cancel('c', 'second')).toBe(true);
+    expect(theirs.lines).not.toContain('goes on');
+    await until(() => theirs.lines.includes('goes on'));
+    await other.publish('c', 'next', { id: 'second' });
+    await until(() => theirs.lines.includes('began next'));
+    await until(async () => (await other.counts('c')).running === 0);
+    expect(theirs.lines).toEqual(['connected', 'began block', 'goes on', 'began next']);
+    expect(await other.counts('c')).toMatchObject({ waiting: 0, dead: 0 });
+  });
+
+  test('a message that is cancelled while it is fetched does not begin, or its signal aborts', async () => {
+    const [from, to] = [await make(), await make()];
+    from.subscribe('c', { idle: () => false, process: () => undefined });
+    const [begun, aborted] = [new Set(), new Set()];
+    to.subscribe('c', { concurrency: 100, process: (n, { signal }) => {
+      begun.add(n);
+      return new Promise((resolve) => {
+        const end = () => { aborted.add(n); resolve(); };
+        if (signal.aborted) end();
+        else signal.addEventListener('abort', end);
+      });
+    } });
+    const found = [];
+    for (let round = 0; round < 60; round++) {
+      // Cancelled as soon as they are there, which is when they are fetched.
+      await Promise.all(numbers(40).map(async (i) => {
+        const n = round * 40 + i;
+        await from.publish('c', n, { id: `${n}` });
+        if (await from.cancel('c', `${n}`)) found.push(n);
+      }));
+      await until(() => aborted.size === begun.size);
+    }
+    expect(found).toHaveLength(2400);
+    await until(async () => (await from.counts('c')).running === 0);
+  });
+
   test('a retry whose pause is without end waits', async () => {
     const queue = await make();
     const got = [];

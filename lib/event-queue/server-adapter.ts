@@ -21,6 +21,7 @@ const RESTS = 7;
 export abstract class ServerQueueAdapter implements IEventQueueAdapter {
   private connected = false;
   private handle: Handle | undefined;
+  private changes: Uint32Array | undefined;
   private readonly events = new Map<string, QueueEventOptions>();
   /** Those of this connection; a later one has others. */
   private readonly channels = new Map<string, ServerChannel>();
@@ -59,6 +60,7 @@ export abstract class ServerQueueAdapter implements IEventQueueAdapter {
       const handle = this.open(this.listener);
       // From now on Rust may ask for a sign of life.
       this.handle = handle;
+      this.changes = new Uint32Array(binding.serverQueueCells(handle), 0, 1);
       try {
         await this.wait((sequence) => binding.serverQueueConnect(handle, this.completions.listener, sequence));
       } catch (error) {
@@ -195,6 +197,7 @@ export abstract class ServerQueueAdapter implements IEventQueueAdapter {
     const adapter = this;
     return {
       handle: this.handle as Handle,
+      changes: this.changes as Uint32Array,
       listener: this.listener,
       get fetching() {
         return adapter.connected;

@@ -82,6 +82,17 @@ pub enum Outcome {
     Returned,
 }
 
+/// Whether a message may still begin here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It may.
+    Ours,
+    /// It was cancelled.
+    Cancelled,
+    /// It is others' by now, or may be.
+    Lost,
+}
+
 /// How much a line of the log matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
@@ -103,6 +114,11 @@ pub trait Consumer: Send + Sync + 'static {
     fn rests(&self);
     /// These are to be processed now. Each ends by [`EventQueueAdapter::turn`].
     fn begin(&self, deliveries: Vec<Delivery>);
+    /// As [`begin`](Self::begin), where a lease of so many milliseconds is left: what begins after that, or after
+    /// [`changed`](Self::changed), asks [`EventQueueAdapter::standing`] first.
+    fn begin_within(&self, deliveries: Vec<Delivery>, milliseconds: u64);
+    /// Something that was to begin is cancelled or lost, and may not have begun yet.
+    fn changed(&self);
     /// The timeout of a running message has passed.
     fn timed_out(&self, ticket: u64);
     /// A running message was cancelled: its failure counts as its end.
@@ -171,6 +187,10 @@ pub trait EventQueueAdapter: Send + Sync {
     fn unsubscribe(&self, channel: u32);
     /// The runs that have ended, and whether more may `fetch`ed now: once, as many as there are free slots.
     fn turn(&self, channel: u32, finished: Vec<Finished>, fetch: bool);
+    /// Whether a message that was to begin may still begin. Where nothing is lost without a word, it may.
+    fn standing(&self, _ticket: u64) -> Standing {
+        Standing::Ours
+    }
     /// The answer to [`Environment::ask`].
     fn beat(&self);
     /// Fetches no more of any channel.

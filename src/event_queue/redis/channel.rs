@@ -57,6 +57,8 @@ pub struct Channel {
     pub reports: VecDeque<Report>,
     /// What is under way, the oldest first.
     pub flights: Vec<Flight>,
+    /// Entries that were cancelled while what may fetch them is under way.
+    pub cancelled: Vec<String>,
     /// The owner has said that messages may be fetched.
     pub wants: bool,
     /// The last claim got all that it asked for: there is a backlog.
@@ -115,6 +117,7 @@ impl Channel {
             running: 0,
             reports: VecDeque::new(),
             flights: Vec::new(),
+            cancelled: Vec::new(),
             wants: false,
             backlog: false,
             looks: true,
@@ -164,14 +167,19 @@ impl Channel {
 
     /// Whether the server may hold messages for this node.
     pub fn holds(&self) -> bool {
-        let asks = self.flights.iter().any(|flight| flight.claims > 0);
-        self.running > 0 || asks || !self.reports.is_empty()
+        self.running > 0 || self.asks() || !self.reports.is_empty()
+    }
+
+    /// Whether messages are asked for.
+    pub fn asks(&self) -> bool {
+        self.flights.iter().any(|flight| flight.claims > 0)
     }
 
     /// The server has answered what was sent then, by which it has heard of the consumer.
     pub fn heard(&mut self, sent_at: u64, lease: u64) {
         if sent_at > self.heard_at.saturating_add(lease) {
             self.lapsed_at = sent_at;
+            self.owner.changed();
         }
         self.heard_at = self.heard_at.max(sent_at);
     }
@@ -179,6 +187,11 @@ impl Channel {
     /// Whether what was claimed since then may be others' by now, as when this process was stopped for a while.
     pub fn has_lapsed(&self, since: u64, now: u64, lease: u64) -> bool {
         since < self.lapsed_at || now > self.heard_at.max(since).saturating_add(lease)
+    }
+
+    /// How long what was claimed then stays this node's, unless the lease is renewed.
+    pub fn left(&self, since: u64, now: u64, lease: u64) -> u64 {
+        self.heard_at.max(since).saturating_add(lease).saturating_sub(now)
     }
 
     /// When the channel has something to do next.
@@ -198,6 +211,8 @@ mod tests {
         fn ready(&self) {}
         fn rests(&self) {}
         fn begin(&self, _: Vec<Delivery>) {}
+        fn begin_within(&self, _: Vec<Delivery>, _: u64) {}
+        fn changed(&self) {}
         fn timed_out(&self, _: u64) {}
         fn cancelled(&self, _: u64) {}
         fn given_up(&self, _: u64) {}

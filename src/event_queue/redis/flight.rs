@@ -183,6 +183,10 @@ impl RedisQueue {
                 }
             }
         }
+        let channel = &mut state.channels[number as usize];
+        if !channel.asks() {
+            channel.cancelled.clear();
+        }
         self.pump(&mut state, number, now);
         self.set_alarm(&state, number);
         if state.channels.get(number as usize).is_some_and(Channel::is_settled) {
@@ -363,12 +367,12 @@ impl RedisQueue {
             Ask::Claim(count) => {
                 let entries = Entry::read_all(reply);
                 let entries = self.still_ours(channel, entries, since, now);
-                Self::claimed(state, number, entries, count, now);
+                self.claimed(state, number, entries, (count, since), now);
             }
             Ask::Look(_) => match Looked::read(reply) {
                 Some(mut looked) => {
                     looked.entries = self.still_ours(channel, looked.entries, since, now);
-                    self.looked(state, number, looked, now);
+                    self.looked(state, number, looked, since, now);
                 }
                 None => Self::tell_trouble(state, number, "the answer of look.lua cannot be read"),
             },
@@ -400,9 +404,16 @@ impl RedisQueue {
         Vec::new()
     }
 
-    fn claimed(state: &mut State, number: u32, entries: Vec<Entry>, count: u32, now: u64) {
+    fn claimed(
+        &self,
+        state: &mut State,
+        number: u32,
+        entries: Vec<Entry>,
+        (count, since): (u32, u64),
+        now: u64,
+    ) {
         let is_full = entries.len() >= count as usize;
-        Self::begin(state, number, entries, now);
+        self.begin(state, number, entries, since, now);
         let is_stopped = state.stopped;
         let channel = &mut state.channels[number as usize];
         channel.backlog = is_full;
@@ -420,11 +431,11 @@ impl RedisQueue {
         }
     }
 
-    fn looked(&self, state: &mut State, number: u32, looked: Looked, now: u64) {
+    fn looked(&self, state: &mut State, number: u32, looked: Looked, since: u64, now: u64) {
         let Looked { waits, next, paused, entries } = looked;
         let is_full = !waits;
         let none = entries.is_empty();
-        Self::begin(state, number, entries, now);
+        self.begin(state, number, entries, since, now);
         let hears = self.hears.load(Relaxed);
         let channel = &mut state.channels[number as usize];
         channel.backlog = is_full;

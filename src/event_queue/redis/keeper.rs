@@ -152,7 +152,10 @@ impl RedisQueue {
     pub(super) fn alive(&self) {
         let mut state = self.lock();
         state.asked_at = None;
-        state.stalled = false;
+        if std::mem::take(&mut state.stalled) {
+            // What begins from now on has what is left of the lease.
+            self.sooner.notify_one();
+        }
     }
 
     /// A flight that is not over although all deadlines have passed must not keep a channel silent.

@@ -59,6 +59,9 @@ struct Claimed {
     entry: String,
     own_id: Option<String>,
     tries: Tries,
+    /// When it was asked for.
+    since: u64,
+    cancelled: bool,
 }
 
 /// The event queue of one app or adapter.
@@ -286,11 +289,19 @@ impl RedisQueue {
     }
 
     fn cancelled(&self, number: u32, entry: &str) {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        let State { running, channels, .. } = &mut *state;
+        let Some(channel) = channels.get_mut(number as usize) else { return };
         let is_meant = |run: &Run<Claimed>| run.channel == number && run.inner.entry == entry;
-        let ticket = state.running.iter().find(|(_, run)| is_meant(run)).map(|(ticket, _)| ticket);
-        if let (Some(ticket), Some(channel)) = (ticket, state.channels.get(number as usize)) {
+        let ticket = running.iter().find(|(_, run)| is_meant(run)).map(|(ticket, _)| ticket);
+        if let Some((ticket, run)) =
+            ticket.and_then(|ticket| Some((ticket, running.get_mut(ticket)?)))
+        {
+            run.inner.cancelled = true;
             channel.owner.cancelled(ticket);
+        } else if channel.asks() {
+            // What is told overtakes replies.
+            channel.cancelled.push(entry.to_owned());
         }
     }
 
@@ -330,8 +341,8 @@ impl RedisQueue {
         }
     }
 
-    /// Begins runs, and tells their owner.
-    fn begin(state: &mut State, number: u32, entries: Vec<Entry>, now: u64) {
+    /// Begins runs of what was asked for at `since`, and tells their owner.
+    fn begin(&self, state: &mut State, number: u32, entries: Vec<Entry>, since: u64, now: u64) {
         let mut deliveries = Vec::with_capacity(entries.len());
         for Entry { id: entry, text, own_id, tries } in entries {
             if state.closed {
@@ -340,11 +351,20 @@ impl RedisQueue {
                 state.channels[number as usize].reports.push_back(back);
                 continue;
             }
-            let claimed = Claimed { entry, own_id, tries };
+            let channel = &mut state.channels[number as usize];
+            if channel.cancelled.contains(&entry) {
+                let line = format!(
+                    "message {entry} of event queue channel {} was cancelled",
+                    channel.name
+                );
+                channel.owner.log(Level::Info, line);
+                channel.reports.push_back(Report::Done { entry, own_id });
+                continue;
+            }
+            let claimed = Claimed { entry, own_id, tries, since, cancelled: false };
             let Some(options) = Options::of(&text) else {
                 let error = "the message cannot be read".to_owned();
                 let Claimed { entry, tries, .. } = claimed;
-                let channel = &mut state.channels[number as usize];
                 let line = format!(
                     "message {entry} of event queue channel {} cannot be read, and is a dead letter",
                     channel.name
@@ -363,7 +383,8 @@ impl RedisQueue {
         let channel = &mut state.channels[number as usize];
         channel.running += u32::try_from(deliveries.len()).unwrap_or(u32::MAX);
         if !deliveries.is_empty() {
-            channel.owner.begin(deliveries);
+            let left = channel.left(since, now, self.settings.lease);
+            channel.owner.begin_within(deliveries, left);
         }
     }
 
@@ -389,7 +410,8 @@ impl State {
 
     /// What became of a run is to be told to the server.
     fn report(&mut self, run: Run<Claimed>, outcome: Outcome) {
-        let Run { channel, options, retried, inner: Claimed { entry, own_id, tries }, .. } = run;
+        let Run { channel, options, retried, inner: Claimed { entry, own_id, tries, .. }, .. } =
+            run;
         let report = match outcome {
             Outcome::Processed => Report::Done { entry, own_id },
             Outcome::Failed(_) if options.allows_retry(retried) => {
