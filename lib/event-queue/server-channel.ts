@@ -45,8 +45,10 @@ export class ServerChannel {
   event: QueueEventOptions | undefined;
   /** Messages whose handlers run. */
   running = 0;
-  /** Rust's number for the subscription; -1 before the first. */
+  /** Rust's number for the subscription; -1 without one. */
   private subscription = -1;
+  /** Subscriptions of which something may still come, earlier ones among them. */
+  private subscriptions = 0;
   private readonly jobs: (ServerJob | undefined)[] = [];
   private scheduled = false;
   /** Rust waits for an answer to `ready`. */
@@ -71,6 +73,7 @@ export class ServerChannel {
     const { concurrency = 1 } = event;
     this.event = event;
     const limit = concurrency > 0 ? Math.min(Math.ceil(concurrency), UNLIMITED) : UNLIMITED;
+    this.subscriptions++;
     this.subscription = binding.serverQueueSubscribe(this.host.handle, this.name, limit, this.host.listener, this.number);
     this.wake();
   }
@@ -79,6 +82,14 @@ export class ServerChannel {
     this.event = undefined;
     if (this.subscription >= 0) binding.serverQueueUnsubscribe(this.host.handle, this.subscription);
     this.rest();
+  }
+
+  /** Nothing more comes of a subscription that was ended. Whether that holds for the whole channel. */
+  over(): boolean {
+    if (--this.subscriptions > 0) return false;
+    // The number may be another's from now on.
+    this.subscription = -1;
+    return true;
   }
 
   /** There may be something to fetch. */
@@ -178,7 +189,8 @@ export class ServerChannel {
     this.filled = 0;
     this.errors = '';
     this.asked = false;
-    if (this.subscription < 0) return;
+    // Of a subscription that has ended only what ran counts; its number may be another's already.
+    if (this.subscription < 0 || (filled === 0 && !this.event)) return;
     binding.serverQueueTurn(this.host.handle, this.subscription, fetch, filled / 3, errors, numbers, filled, errors.length);
   }
 

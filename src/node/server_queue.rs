@@ -73,6 +73,8 @@ mod kind {
     pub const BEAT: f64 = 6.0;
     /// There is nothing to fetch for now.
     pub const RESTS: f64 = 7.0;
+    /// Nothing more comes of a subscription that was ended; one for each.
+    pub const OVER: f64 = 8.0;
 }
 
 type Queue = Arc<dyn EventQueueAdapter>;
@@ -132,7 +134,7 @@ impl Ear {
         let changes = self.sight.changes.counted(CHANGES);
         let mut rest = deliveries;
         while !rest.is_empty() {
-            let (part, others) = rest.split_at(fitting(rest));
+            let (part, others) = rest.split_at(Delivery::fitting(rest, MOST_BYTES));
             let text = join(changes, until, part);
             self.post(kind::BEGIN, Payload::Data(Data::Bytes(text)));
             rest = others;
@@ -175,6 +177,10 @@ impl Consumer for Ear {
         self.post_ticket(kind::GIVEN_UP, ticket);
     }
 
+    fn over(&self) {
+        self.post(kind::OVER, Payload::None);
+    }
+
     fn log(&self, level: Level, line: String) {
         let level = match level {
             Level::Info => "info",
@@ -199,16 +205,6 @@ impl Environment for Ear {
 
 /// The bytes of messages in one event, beside the first: JavaScript's strings hold half a gigabyte at most.
 const MOST_BYTES: usize = 64 << 20;
-
-/// How many of the first messages go together.
-fn fitting(deliveries: &[Delivery]) -> usize {
-    let mut bytes = 0;
-    let fits = |it: &&Delivery| {
-        bytes += it.text.len();
-        bytes <= MOST_BYTES
-    };
-    deliveries.iter().take_while(fits).count().max(1)
-}
 
 /// One JSON array of all, which is parsed in one go: a quarter to a half faster than one by one.
 fn join(changes: u32, until: u64, deliveries: &[Delivery]) -> Vec<u8> {

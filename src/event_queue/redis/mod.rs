@@ -81,6 +81,8 @@ pub struct RedisQueue {
     hears: AtomicBool,
     /// How often messages waited of which this node was not told.
     silent: AtomicU64,
+    /// The server does not let anybody be told of messages.
+    wake_refused: AtomicBool,
     monitor_id: u64,
 }
 
@@ -134,6 +136,7 @@ impl RedisQueue {
             sooner: Arc::default(),
             hears: AtomicBool::new(false),
             silent: AtomicU64::new(0),
+            wake_refused: AtomicBool::new(false),
             monitor_id,
         });
         queue.alarm.start(runtime, Arc::downgrade(&queue));
@@ -177,10 +180,9 @@ impl RedisQueue {
 
     fn subscribe_channel(&self, name: &str, concurrency: u32, owner: Arc<dyn Consumer>) -> u32 {
         let mut state = self.state.lock();
-        // One that has ended altogether begins anew: who subscribes again and again needs no more of them.
-        let is_over =
-            |it: &Channel| it.stopped && &*it.name == name && !it.holds() && it.is_settled();
-        let index = state.channels.iter().position(is_over).unwrap_or(state.channels.len());
+        // The place of one that has ended altogether is taken: who subscribes again and again needs no more of them.
+        let index = state.channels.iter().position(|channel| channel.is_over);
+        let index = index.unwrap_or(state.channels.len());
         let number = u32::try_from(index).unwrap_or(u32::MAX);
         let place = format!("{}/{number}", self.node);
         let consumer = format!("{place}:{}", self.settings.lease);
@@ -207,6 +209,9 @@ impl RedisQueue {
         self.fire(commands);
         self.pump(&mut state, number, now);
         self.set_alarm(&state, number);
+        if let Some(channel) = state.channels.get_mut(number as usize) {
+            channel.end_if_over();
+        }
     }
 
     /// Sends commands whose replies do not matter.
@@ -234,6 +239,7 @@ impl RedisQueue {
                 state.report(run, outcome);
                 if let Some(other) = other {
                     self.pump(state, other, now);
+                    state.channels[other as usize].end_if_over();
                 }
             }
             let stopped = state.stopped;
@@ -343,6 +349,8 @@ impl RedisQueue {
 
     /// Begins runs of what was asked for at `since`, and tells their owner.
     fn begin(&self, state: &mut State, number: u32, entries: Vec<Entry>, since: u64, now: u64) {
+        let bytes = entries.iter().map(|entry| entry.text.len()).sum();
+        state.channels[number as usize].fetched(entries.len(), bytes);
         let mut deliveries = Vec::with_capacity(entries.len());
         for Entry { id: entry, text, own_id, tries } in entries {
             if state.closed {
