@@ -524,10 +524,13 @@ describe('an event queue on Redis', () => {
   });
 
   test('what is published right before close is stored, and its promise resolves', async () => {
-    const [queue, other] = [await make(), await make()];
-    for (const one of [queue, other]) one.subscribe('c', { idle: () => false, process: () => undefined });
-    const ids = Promise.all([...numbers(100).map((n) => queue.publish('c', n)), queue.publish('c', 'late', { delay: 60_000 })]);
-    await queue.close();
+    const proxy = await proxied();
+    const other = await make();
+    const adapter = new RedisEventQueueAdapter({ ...redis.url(proxy.port, ++nth), logger });
+    await adapter.connect();
+    proxy.delay = 100;
+    const ids = Promise.all([...numbers(100).map((n) => adapter.publish('main.c', n)), adapter.publish('main.c', 'late', { delay: 60_000 })]);
+    await adapter.close();
     expect(new Set(await ids).size).toBe(101);
     expect(await other.counts('c')).toMatchObject({ waiting: 100, delayed: 1 });
   });

@@ -187,8 +187,8 @@ impl Channel {
 
     /// So many messages were fetched, of so many bytes: the next are likely to be as large.
     pub fn fetched(&mut self, count: usize, bytes: usize) {
-        let fit = if bytes == 0 { MOST_BYTES } else { MOST_BYTES.saturating_mul(count) / bytes };
-        let fit = u32::try_from(fit).unwrap_or(MOST).clamp(1, MOST);
+        let fit = MOST_BYTES.saturating_mul(count).checked_div(bytes);
+        let fit = fit.and_then(|fit| u32::try_from(fit).ok()).unwrap_or(MOST).clamp(1, MOST);
         self.most = fit.min(self.most.saturating_mul(2));
     }
 

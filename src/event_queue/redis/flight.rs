@@ -372,7 +372,7 @@ impl RedisQueue {
                     self.looked(state, number, looked, since, now);
                 }
                 None => {
-                    channel.tell_trouble(Work::Flights, "the answer of look.lua cannot be read")
+                    channel.tell_trouble(Work::Flights, "the answer of look.lua cannot be read");
                 }
             },
         }
