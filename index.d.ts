@@ -32,6 +32,8 @@ declare class Completions {
 	private waiting;
 	private ending;
 	constructor(usual?: Ending);
+	/** Called when no promise is waiting any more. */
+	whenSettled: (() => void) | undefined;
 	/** The number of promises not settled yet. */
 	get size(): number;
 	/** Makes a promise; `start` is called with its sequence number at once, and when it throws the promise rejects. */
@@ -1116,10 +1118,12 @@ export declare abstract class ServerQueueAdapter implements IEventQueueAdapter {
 	private readonly logger?;
 	private connected;
 	private handle;
+	private changes;
 	private readonly events;
 	/** Those of this connection; a later one has others. */
 	private readonly channels;
 	private readonly byNumber;
+	private lastNumber;
 	private whenQuiet;
 	private turn;
 	private readonly listener;
@@ -1132,7 +1136,7 @@ export declare abstract class ServerQueueAdapter implements IEventQueueAdapter {
 	isConnected(): boolean;
 	/** Resolves when the server can be reached, and rejects with `E_UNAVAILABLE` when it cannot within `connectTimeout`. */
 	connect(): Promise<void>;
-	/** Stops fetching, waits for running handlers up to `closeTimeout`, and hands back what is unfinished then. */
+	/** Stops fetching, waits for running handlers and for what was sent up to `closeTimeout`, and hands back what is unfinished then. */
 	close(): Promise<void>;
 	subscribe(channel: string, event: QueueEventOptions): void;
 	unsubscribe(channel: string): void;
@@ -1149,8 +1153,9 @@ export declare abstract class ServerQueueAdapter implements IEventQueueAdapter {
 	health(): QueueHealth;
 	private opening;
 	private channel;
+	private forget;
 	private host;
-	/** Resolves when no handler runs, or after `closeTimeout`. */
+	/** Resolves when no handler runs and all that was sent is answered, or after `closeTimeout`. */
 	private quiet;
 	private wait;
 	private inTurn;

@@ -199,6 +199,8 @@ var Completions = class {
   free = [];
   waiting = 0;
   ending = false;
+  /** Called when no promise is waiting any more. */
+  whenSettled;
   /** The number of promises not settled yet. */
   get size() {
     return this.waiting;
@@ -243,7 +245,7 @@ var Completions = class {
     const ending2 = this.endings[sequence];
     this.resolvers[sequence] = this.rejecters[sequence] = void 0;
     this.free.push(sequence);
-    this.waiting--;
+    if (--this.waiting === 0) this.whenSettled?.();
     if (this.ending) this.end();
     release();
     try {
@@ -3063,7 +3065,7 @@ function checkChannel(channel) {
   return channel;
 }
 function checkMessage(channel, options, timeout, maxRetries) {
-  const { delay, id, backoff, headers } = options;
+  const { delay, id, backoff, headers, retried } = options;
   if (typeof timeout !== "number" || !(timeout >= 0)) {
     throw invalid(`the timeout of a message on channel "${channel}" is a number of milliseconds: ${String(timeout)}`);
   }
@@ -3078,6 +3080,9 @@ function checkMessage(channel, options, timeout, maxRetries) {
   }
   if (headers !== void 0 && (typeof headers !== "object" || headers === null)) {
     throw invalid(`the headers of a message on channel "${channel}" are an object: ${String(headers)}`);
+  }
+  if (retried !== void 0 && !(typeof retried === "number" && retried >= 0 && retried < Infinity)) {
+    throw invalid(`retried of a message on channel "${channel}" is a number, 0 or more: ${String(retried)}`);
   }
   if (backoff !== void 0) checkBackoff(channel, backoff);
 }
@@ -3141,6 +3146,9 @@ var UNLIMITED = SLOTS - 1;
 var PROCESSED = 0;
 var FAILED = 1;
 var RETURNED = 2;
+var OURS = 0;
+var CANCELLED = 1;
+var LOST = 2;
 var ServerChannel = class {
   constructor(name, number, host) {
     this.name = name;
@@ -3153,8 +3161,10 @@ var ServerChannel = class {
   event;
   /** Messages whose handlers run. */
   running = 0;
-  /** Rust's number for the subscription; -1 before the first. */
+  /** Rust's number for the subscription; -1 without one. */
   subscription = -1;
+  /** Subscriptions of which something may still come, earlier ones among them. */
+  subscriptions = 0;
   jobs = [];
   scheduled = false;
   /** Rust waits for an answer to `ready`. */
@@ -3172,6 +3182,7 @@ var ServerChannel = class {
     const { concurrency = 1 } = event;
     this.event = event;
     const limit = concurrency > 0 ? Math.min(Math.ceil(concurrency), UNLIMITED) : UNLIMITED;
+    this.subscriptions++;
     this.subscription = binding.serverQueueSubscribe(this.host.handle, this.name, limit, this.host.listener, this.number);
     this.wake();
   }
@@ -3179,6 +3190,12 @@ var ServerChannel = class {
     this.event = void 0;
     if (this.subscription >= 0) binding.serverQueueUnsubscribe(this.host.handle, this.subscription);
     this.rest();
+  }
+  /** Nothing more comes of a subscription that was ended. Whether that holds for the whole channel. */
+  over() {
+    if (--this.subscriptions > 0) return false;
+    this.subscription = -1;
+    return true;
   }
   /** There may be something to fetch. */
   ready() {
@@ -3203,13 +3220,22 @@ var ServerChannel = class {
   /** Messages begin. */
   begin(text2) {
     this.fetching = false;
-    const begun = performance.now();
-    for (const [ticket, id, retried, message] of JSON.parse(text2)) {
+    const [changes, until, ...arrived] = JSON.parse(text2);
+    let lost = 0;
+    for (const [ticket, id, retried, message] of arrived) {
+      const now = performance.now();
+      const isOurs = now <= until && changes === this.host.changes[0];
+      const standing = isOurs ? OURS : binding.serverQueueStanding(this.host.handle, ticket);
+      const job = new ServerJob(ticket, id, retried, restore(message[0]), message[1], now);
       this.running++;
-      const job = new ServerJob(ticket, id, retried, restore(message[0]), message[1], begun);
       this.jobs[ticket % SLOTS] = job;
-      if (this.event && this.host.fetching) this.call(job, this.event);
+      if (standing === CANCELLED) this.endCancelled(job);
+      else if (standing === OURS && this.event && this.host.fetching) this.call(job, this.event);
       else this.finish(job, RETURNED, "");
+      if (standing === LOST) lost++;
+    }
+    if (lost > 0) {
+      this.host.logger?.warn(`${lost} messages of event queue channel ${this.name} do not begin here: the event loop stood still until they were lost to others`);
     }
     this.holdIfNeeded();
   }
@@ -3258,7 +3284,7 @@ var ServerChannel = class {
     this.filled = 0;
     this.errors = "";
     this.asked = false;
-    if (this.subscription < 0) return;
+    if (this.subscription < 0 || filled === 0 && !this.event) return;
     binding.serverQueueTurn(this.host.handle, this.subscription, fetch, filled / 3, errors, numbers2, filled, errors.length);
   }
   run = () => {
@@ -3288,15 +3314,15 @@ var ServerChannel = class {
       logger?.warn(`${what} failed after it was given up`, error);
       return;
     }
-    if (job.cancelled) {
-      logger?.info(`${what} was cancelled`);
-      this.finish(job, PROCESSED, "");
-      return;
-    }
+    if (job.cancelled) return this.endCancelled(job);
     const { maxRetries = 0 } = job.queueOptions;
     if (job.retried < maxRetries) logger?.warn(`${what} failed, and will be tried again`, error);
     else logger?.error(`${what} failed for good, and is a dead letter`, error);
     this.finish(job, FAILED, describe2(error));
+  }
+  endCancelled(job) {
+    this.host.logger?.info(`message ${job.id} of event queue channel ${this.name} was cancelled`);
+    this.finish(job, PROCESSED, "");
   }
   finish(job, outcome, error) {
     if (job.ended) return;
@@ -3362,11 +3388,12 @@ var CLOSE_TIMEOUT2 = 1e4;
 var READY = 0;
 var BEGIN = 1;
 var TIMED_OUT = 2;
-var CANCELLED = 3;
+var CANCELLED2 = 3;
 var GIVEN_UP = 4;
 var LOG = 5;
 var BEAT = 6;
 var RESTS = 7;
+var OVER = 8;
 var ServerQueueAdapter = class _ServerQueueAdapter {
   /** @internal */
   constructor(closeTimeout = CLOSE_TIMEOUT2, logger) {
@@ -3380,10 +3407,12 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
   logger;
   connected = false;
   handle;
+  changes;
   events = /* @__PURE__ */ new Map();
   /** Those of this connection; a later one has others. */
   channels = /* @__PURE__ */ new Map();
-  byNumber = [];
+  byNumber = /* @__PURE__ */ new Map();
+  lastNumber = 0;
   whenQuiet;
   turn = Promise.resolve();
   listener = listenWeakly(this, _ServerQueueAdapter.heard);
@@ -3401,6 +3430,7 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
       if (this.connected) return;
       const handle = this.open(this.listener);
       this.handle = handle;
+      this.changes = new Uint32Array(binding.serverQueueCells(handle), 0, 1);
       try {
         await this.wait((sequence) => binding.serverQueueConnect(handle, this.completions.listener, sequence));
       } catch (error) {
@@ -3414,7 +3444,7 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
       for (const [channel, event] of this.events) this.channel(channel).subscribe(event);
     });
   }
-  /** Stops fetching, waits for running handlers up to `closeTimeout`, and hands back what is unfinished then. */
+  /** Stops fetching, waits for running handlers and for what was sent up to `closeTimeout`, and hands back what is unfinished then. */
   close() {
     return this.inTurn(async () => {
       const { handle } = this;
@@ -3433,7 +3463,7 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
       this.handle = void 0;
       await this.wait((sequence) => binding.serverQueueClose(handle, this.completions.listener, sequence));
       this.channels.clear();
-      this.byNumber.length = 0;
+      this.byNumber.clear();
       active2.delete(this);
     });
   }
@@ -3450,16 +3480,24 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
    * `E_NOT_SERIALIZABLE`, and `E_UNAVAILABLE` or `E_TIMEOUT`, after which the message may be there all the same.
    */
   publish(channel, message, options) {
-    if (!this.connected) return Promise.reject(closed(`publish on channel "${channel}"`));
-    let text2;
     const given = options ?? {};
     try {
       checkOptions(checkChannel(channel), given);
-      text2 = serialize3(channel, message, given);
     } catch (error) {
       return Promise.reject(error);
     }
-    const { delay = 0, id } = given;
+    return this.publishChecked(channel, message, given);
+  }
+  /** As `publish`, with a channel and options that were checked. @internal */
+  publishChecked(channel, message, options) {
+    if (!this.connected) return Promise.reject(closed(`publish on channel "${channel}"`));
+    let text2;
+    try {
+      text2 = serialize3(channel, message, options);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    const { delay = 0, id } = options;
     const promise = this.completions.promise(channel);
     this.outgoing.add([this.completions.last, delay, id === void 0 ? 0 : 1], channel, id ?? "", text2);
     return promise;
@@ -3510,16 +3548,21 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
   channel(name) {
     let channel = this.channels.get(name);
     if (!channel) {
-      channel = new ServerChannel(name, this.byNumber.length, this.host());
+      channel = new ServerChannel(name, ++this.lastNumber, this.host());
       this.channels.set(name, channel);
-      this.byNumber.push(channel);
+      this.byNumber.set(channel.number, channel);
     }
     return channel;
+  }
+  forget(channel) {
+    this.channels.delete(channel.name);
+    this.byNumber.delete(channel.number);
   }
   host() {
     const adapter = this;
     return {
       handle: this.handle,
+      changes: this.changes,
       listener: this.listener,
       get fetching() {
         return adapter.connected;
@@ -3528,19 +3571,19 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
       ended: () => adapter.whenQuiet?.()
     };
   }
-  /** Resolves when no handler runs, or after `closeTimeout`. */
+  /** Resolves when no handler runs and all that was sent is answered, or after `closeTimeout`. */
   async quiet(channels) {
-    const isQuiet = () => channels.every(({ running }) => running === 0);
+    const isQuiet = () => this.completions.size === 0 && channels.every(({ running }) => running === 0);
     if (isQuiet()) return;
     let timer;
     await new Promise((resolve) => {
-      this.whenQuiet = () => {
+      this.whenQuiet = this.completions.whenSettled = () => {
         if (isQuiet()) resolve();
       };
       if (this.closeTimeout !== Infinity) timer = setTimeout(resolve, Math.min(this.closeTimeout, 2 ** 31 - 1));
     });
     clearTimeout(timer);
-    this.whenQuiet = void 0;
+    this.whenQuiet = this.completions.whenSettled = void 0;
   }
   wait(start) {
     return this.completions.wait(start);
@@ -3563,24 +3606,22 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
       this.logger?.[level](line);
       return;
     }
-    const channel = this.byNumber[number];
+    const channel = this.byNumber.get(number);
     if (!channel) return;
     if (value === READY) channel.ready();
     else if (value === BEGIN) channel.begin(payload);
     else if (value === TIMED_OUT) channel.timeOut(payload);
-    else if (value === CANCELLED) channel.cancel(payload);
+    else if (value === CANCELLED2) channel.cancel(payload);
     else if (value === GIVEN_UP) channel.giveUp(payload);
     else if (value === RESTS) channel.rest();
+    else if (value === OVER && channel.over()) this.forget(channel);
   }
 };
 var active2 = /* @__PURE__ */ new Set();
 function checkOptions(channel, options) {
   if (typeof options !== "object") throw invalid(`the options of a message on channel "${channel}" are an object: ${String(options)}`);
-  const { timeout, maxRetries, retried } = options;
+  const { timeout, maxRetries } = options;
   checkMessage(channel, options, timeout ?? 0, maxRetries ?? 0);
-  if (retried !== void 0 && !(typeof retried === "number" && retried >= 0 && retried < Infinity)) {
-    throw invalid(`retried of a message on channel "${channel}" is a number, 0 or more: ${String(retried)}`);
-  }
 }
 function serialize3(channel, content, options) {
   if (typeof content === "function" || typeof content === "symbol") throw unserializable(channel);
@@ -3644,7 +3685,7 @@ var RabbitMQEventQueueAdapter = class extends ServerQueueAdapter {
     this.settings = serializeSettings(given);
   }
   open(listener) {
-    return binding.rabbitQueueOpen(this.connection, this.settings, listener);
+    return binding.rabbitQueueOpen(this.connection, this.settings, listener, performance.now());
   }
 };
 
@@ -3664,7 +3705,7 @@ var RedisEventQueueAdapter = class extends ServerQueueAdapter {
     this.settings = serializeSettings(given);
   }
   open(listener) {
-    return binding.redisQueueOpen(this.connection, this.settings, listener);
+    return binding.redisQueueOpen(this.connection, this.settings, listener, performance.now());
   }
 };
 
@@ -3801,7 +3842,11 @@ var EventQueue = class {
       }
       const { timeout = DEFAULT_TIMEOUT2, maxRetries = 0 } = options ?? {};
       checkMessage(channel, options ?? {}, timeout, maxRetries);
-      return Promise.resolve(adapter.publish(full, message, { ...options, timeout, maxRetries, timestamp: Date.now() }));
+      const complete = { ...options, timeout, maxRetries, timestamp: Date.now() };
+      if (adapter instanceof ServerQueueAdapter && adapter.publish === ServerQueueAdapter.prototype.publish) {
+        return adapter.publishChecked(full, message, complete);
+      }
+      return Promise.resolve(adapter.publish(full, message, complete));
     } catch (error) {
       return Promise.reject(error);
     }
@@ -4160,7 +4205,7 @@ var import_node_os2 = require("node:os");
 // lib/lock/redis-locks.ts
 var REFUSED = -1;
 var TIMED_OUT3 = -2;
-var LOST = -4;
+var LOST2 = -4;
 var OVERHELD = -5;
 var FAILED2 = -6;
 var REQUEST = 0;
@@ -4344,7 +4389,7 @@ function refusal(key, value, payload) {
 }
 function ending(key, value) {
   if (value === OVERHELD) return lockFailures.overheld(key);
-  return value === LOST ? lockFailures.lost(key) : lockFailures.lapsed(key);
+  return value === LOST2 ? lockFailures.lost(key) : lockFailures.lapsed(key);
 }
 
 // lib/lock/redis-adapter.ts

@@ -1,5 +1,7 @@
 'use strict';
 
+const { setFlagsFromString } = require('node:v8');
+const { runInNewContext } = require('node:vm');
 const { EventQueue, RedisEventQueueAdapter } = require('..');
 const { redis } = require('./servers/brokers');
 const { Proxy } = require('./servers/proxy');
@@ -9,6 +11,9 @@ const { child, gate, recorder, rejection, until } = require('./support');
 /** Longer than any test: nothing that this hides is found by chance. */
 const LONG = 60_000;
 const STREAM = 'mortise:{main.c}:queue:stream';
+
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc');
 
 let server;
 beforeAll(async () => { server = await RedisServer.start(); });
@@ -486,6 +491,103 @@ describe('an event queue on Redis', () => {
     expect(await place()).toEqual(['0']);
   });
 
+  test('channels with ever new names leave nothing behind in the process', async () => {
+    const queue = await make();
+    const held = gate();
+    const got = [];
+    const names = async (from, count) => {
+      for (let n = from; n < from + count; n++) {
+        queue.subscribe(`new ${n}`, { process: (message) => { got.push(message); return message === 'held' ? held.promise : undefined; } });
+        if (n % 50 === 0) {
+          await queue.publish(`new ${n}`, n === from ? 'held' : n);
+          await until(() => got.length === n / 50 + 1);
+        }
+        queue.unsubscribe(`new ${n}`);
+      }
+    };
+    await names(0, 500);
+    await until(async () => queue.counts('new 499').then(() => true));
+    const memory = () => { collectGarbage(); return process.memoryUsage().arrayBuffers; };
+    const before = memory();
+    await names(500, 8000);
+    await until(async () => queue.counts('new 499').then(() => true));
+    await until(() => memory() - before < 2e6);
+    // Numbers are used again, and those that run keep theirs.
+    const last = collect(queue, {}, 'last');
+    const place = () => server.call('LRANGE', 'mortise:{main.last}:queue:hungry', '0', '-1');
+    await until(async () => (await place()).length === 1);
+    expect(Number((await place())[0].split('/')[1])).toBeLessThan(1000);
+    await queue.publish('last', 1);
+    await until(() => last.length === 1);
+    held.resolve();
+    for (const n of [0, 500]) await until(async () => (await queue.counts(`new ${n}`)).running === 0);
+  });
+
+  test('what is published right before close is stored, and its promise resolves', async () => {
+    const proxy = await proxied();
+    const other = await make();
+    const adapter = new RedisEventQueueAdapter({ ...redis.url(proxy.port, ++nth), logger });
+    await adapter.connect();
+    proxy.delay = 100;
+    const ids = Promise.all([...numbers(100).map((n) => adapter.publish('main.c', n)), adapter.publish('main.c', 'late', { delay: 60_000 })]);
+    await adapter.close();
+    expect(new Set(await ids).size).toBe(101);
+    expect(await other.counts('c')).toMatchObject({ waiting: 100, delayed: 1 });
+  });
+
+  test('close does not wait for a server that does not answer for longer than it may', async () => {
+    const proxy = await proxied();
+    const queue = await make({ closeTimeout: 300 }, { ...redis.url(proxy.port, ++nth), commandTimeout: 1500, heartbeatTimeout: LONG });
+    queue.subscribe('c', { idle: () => false, process: () => undefined });
+    await queue.publish('c', 0);
+    proxy.mode = 'half';
+    const publishing = rejection(queue.publish('c', 1));
+    const begun = performance.now();
+    await queue.close();
+    expect(performance.now() - begun).toBeLessThan(2500);
+    expect(['E_CLOSED', 'E_TIMEOUT', 'E_UNAVAILABLE']).toContain((await publishing).code);
+  });
+
+  test('an adapter with a publish of its own is asked by it', async () => {
+    const published = [];
+    class Mine extends RedisEventQueueAdapter {
+      publish(channel, message, options) {
+        published.push(message);
+        return super.publish(channel, message, options);
+      }
+    }
+    const queue = new EventQueue({ name: 'main', logger }, { adapter: new Mine({ url: server.url, logger }) });
+    open.push(queue);
+    await queue.connect();
+    const got = collect(queue);
+    await queue.publish('c', 1);
+    await until(() => got.length === 1);
+    expect(published).toEqual([1]);
+  });
+
+  /** Messages of 84 MB together, fetched by ten slots: their numbers as they have begun. */
+  const largeOnes = async (settings, url) => {
+    const queue = await make({}, { ...redis.url((await own(settings)).port), ...url });
+    let idle = false;
+    const got = [];
+    const text = 'x'.repeat(12_000_000);
+    queue.subscribe('c', { concurrency: 10, interval: 5, idle: () => idle, process: (message) => { if (message.text === text) got.push(message.n); } });
+    for (const n of numbers(7)) await queue.publish('c', { n, text });
+    idle = true;
+    await until(() => got.length === 7);
+    await until(async () => (await queue.counts('c')).running === 0);
+    return got;
+  };
+
+  test('messages that are together more than the server sends to one connection arrive, each once', async () => {
+    expect((await largeOnes([])).sort()).toEqual(numbers(7));
+  });
+
+  test('messages that are together more than goes into one event arrive whole and in order', async () => {
+    const patient = { commandTimeout: LONG, heartbeatTimeout: LONG };
+    expect(await largeOnes(['client-output-buffer-limit pubsub 0 0 0'], patient)).toEqual(numbers(7));
+  });
+
   test('suspects of two channels do not run at once on a node', async () => {
     const tries = String(3 * 2 ** 32 + 1);
     for (const channel of ['c', 'd']) {
@@ -508,6 +610,68 @@ describe('an event queue on Redis', () => {
     held.resolve();
     await until(() => begun.length === 2);
   });
+
+  /** Puts a message that was tried so often before, and is due, into the channel. */
+  const putBack = async (content, tries) => {
+    const entry = await server.call('XADD', STREAM, '*', 'm', JSON.stringify([{ maxRetries: 9 }, content]));
+    await server.call('XREADGROUP', 'GROUP', 'mortise', '-', 'STREAMS', STREAM, '>');
+    await server.call('XCLAIM', STREAM, 'mortise', '-', '0', entry, 'RETRYCOUNT', tries, 'JUSTID');
+    await server.call('ZADD', 'mortise:{main.c}:queue:later', '1', `r${entry} ${tries}`);
+  };
+
+  test('a retry that is due is found behind more suspects than are looked at together', async () => {
+    await server.call('XGROUP', 'CREATE', STREAM, 'mortise', '0', 'MKSTREAM');
+    for (const n of numbers(600)) await putBack(n, String(3 * 2 ** 32 + 1));
+    await putBack('retry', '2');
+    const queue = await make();
+    const [held, got] = [gate(), []];
+    queue.subscribe('c', { concurrency: 10, process: (message) => { got.push(message); return typeof message === 'number' ? held.promise : undefined; } });
+    await until(() => got.includes('retry'));
+    await queue.publish('c', 'new');
+    await until(() => got.includes('new'));
+    // A suspect runs by itself among suspects.
+    expect(got).toHaveLength(3);
+    held.resolve();
+    await until(() => got.length === 6);
+  });
+
+  test.each(['xadd', 'xdel', 'xack', 'xclaim', 'xpending', 'xreadgroup', 'zadd', 'zrem', 'hset', 'hget', 'hdel', 'publish', 'lpop', 'xinfo'])(
+    'refused halfway, for want of the right to %s, nothing is lost, run twice or told again and again', async (command) => {
+      const strict = await own(['user worker on >secret ~* &* +@all']);
+      const options = { ...redis.url(strict.port, ++nth), username: 'worker', password: 'secret' };
+      const queue = await make({ lease: 500 }, options);
+      const [held, got] = [gate(), []];
+      queue.subscribe('c', { concurrency: 10, process: async (message, { retried }) => {
+        got.push(`${message} ${retried}`);
+        await held.promise;
+        if ((message === 'again' && retried === 0) || message === 'dead') throw new Error('mine');
+      } });
+      await queue.publish('c', 'again', { maxRetries: 1, backoff: { type: 'fixed', delay: 10 } });
+      await queue.publish('c', 'dead');
+      await queue.publish('c', 'done');
+      await queue.publish('c', 'mine', { id: 'mine' });
+      await queue.publish('c', 'late', { delay: 300, id: 'late' });
+      await until(() => got.length === 4);
+      await strict.call('ACL', 'SETUSER', 'worker', `-${command}`);
+      // With an id, so that it may be told again whatever has come of it.
+      const refused = [['other', {}], ['delayed', { delay: 20 }]].map(([id, more]) => ['c', id, { id, ...more }]);
+      for (const message of refused) await queue.publish(...message).catch(({ code }) => expect(code).toBe('E_REDIS'));
+      held.resolve();
+      const before = await commands(strict);
+      await pause(1500);
+      expect(await commands(strict) - before).toBeLessThan(400);
+      await strict.call('ACL', 'SETUSER', 'worker', '+@all');
+      for (const message of refused) if (!got.includes(`${message[1]} 0`)) await queue.publish(...message);
+      await until(() => ['again 1', 'late 0', 'other 0', 'delayed 0'].every((run) => got.includes(run)));
+      await until(async () => { const { waiting, delayed, running } = await queue.counts('c'); return waiting + delayed + running === 0; });
+      expect(got.sort()).toEqual(['again 0', 'again 1', 'dead 0', 'delayed 0', 'done 0', 'late 0', 'mine 0', 'other 0']);
+      expect((await queue.deadLetters('c').list()).map(({ content }) => content)).toEqual(['dead']);
+      const told = logged('warn', 'event queue channel').filter(({ message }) => !message.includes('will be tried again')).map(({ message }) => message);
+      expect(new Set(told).size).toBe(told.length);
+      // The ids are free again.
+      for (const id of ['mine', 'late', 'other', 'delayed']) await queue.publish('c', `${id} again`, { id });
+      await until(() => got.length === 12);
+    });
 
   test('a lease is renewed until what has ended could be told', async () => {
     const strict = await own(['user worker on >secret ~* &* +@all']);
@@ -559,6 +723,103 @@ describe('an event queue on Redis', () => {
     await other.publish('c', 'next');
     await until(() => theirs.lines.includes('began next'));
     expect(got).toEqual(['once']);
+  });
+
+  /**
+   * A process that has fetched two messages at once, and whose handler of the first, `block`, makes its event loop stand
+   * still for `stall` milliseconds before the other begins.
+   */
+  const standingStill = async (stall, options, from) => {
+    const theirs = child(`
+      const say = (line) => require('node:fs').writeSync(1, line + '\\n');
+      const logger = new console.Console(process.stderr);
+      const queue = new mortise.EventQueue({ name: 'main', logger }, ${JSON.stringify({ adapter: 'redis', url: redis.url(server.port, ++nth), ...options })});
+      queue.subscribe('c', { concurrency: 2, process: (message, { signal }) => {
+        say('began ' + message);
+        if (message === 'block') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ${stall});
+        if (message === 'block') say('goes on');
+      } });
+      queue.connect().then(() => queue.pause('c')).then(() => say('connected'));
+      setInterval(() => {}, 1000);
+    `);
+    open.push({ close: () => theirs.handle.kill('SIGKILL') });
+    await until(() => theirs.lines.includes('connected'));
+    await from.publish('c', 'block');
+    await from.publish('c', 'second', { id: 'second' });
+    await from.resume('c');
+    await until(() => theirs.lines.includes('began block'));
+    expect((await from.counts('c')).running).toBe(2);
+    return theirs;
+  };
+
+  test('what was to begin when the event loop stood still for too long does not begin after others have run it', async () => {
+    const other = await make({ lease: 500 });
+    let idle = false;
+    const got = collect(other, { idle: () => idle });
+    const theirs = await standingStill(4000, { lease: 500, maxStall: 700 }, other);
+    idle = true;
+    await until(() => got.length === 2);
+    await until(async () => (await other.counts('c')).running === 0);
+    expect(theirs.lines).not.toContain('goes on');
+    idle = false;
+    await until(() => theirs.lines.includes('goes on'));
+    await until(() => theirs.errors.includes('do not begin here'));
+    // It goes on with what comes then.
+    await other.publish('c', 'next');
+    await until(() => theirs.lines.includes('began next'));
+    expect(theirs.lines).toEqual(['connected', 'began block', 'goes on', 'began next']);
+    expect(got.sort()).toEqual(['block', 'second']);
+  });
+
+  test('what was to begin when the event loop stood still begins as long as it is the node\'s own', async () => {
+    const other = await make({ lease: 500 });
+    let idle = false;
+    const got = collect(other, { idle: () => idle });
+    const theirs = await standingStill(2000, { lease: 500 }, other);
+    idle = true;
+    await until(() => theirs.lines.includes('began second'));
+    await until(async () => (await other.counts('c')).running === 0);
+    expect([theirs.lines, got]).toEqual([['connected', 'began block', 'goes on', 'began second'], []]);
+  });
+
+  test('a message that is cancelled before its handler begins does not begin', async () => {
+    const other = await make();
+    other.subscribe('c', { idle: () => false, process: () => undefined });
+    const theirs = await standingStill(1000, { lease: LONG }, other);
+    expect(await other.cancel('c', 'second')).toBe(true);
+    expect(theirs.lines).not.toContain('goes on');
+    await until(() => theirs.lines.includes('goes on'));
+    await other.publish('c', 'next', { id: 'second' });
+    await until(() => theirs.lines.includes('began next'));
+    await until(async () => (await other.counts('c')).running === 0);
+    expect(theirs.lines).toEqual(['connected', 'began block', 'goes on', 'began next']);
+    expect(await other.counts('c')).toMatchObject({ waiting: 0, dead: 0 });
+  });
+
+  test('a message that is cancelled while it is fetched does not begin, or its signal aborts', async () => {
+    const [from, to] = [await make(), await make()];
+    from.subscribe('c', { idle: () => false, process: () => undefined });
+    const [begun, aborted] = [new Set(), new Set()];
+    to.subscribe('c', { concurrency: 100, process: (n, { signal }) => {
+      begun.add(n);
+      return new Promise((resolve) => {
+        const end = () => { aborted.add(n); resolve(); };
+        if (signal.aborted) end();
+        else signal.addEventListener('abort', end);
+      });
+    } });
+    const found = [];
+    for (let round = 0; round < 60; round++) {
+      // Cancelled as soon as they are there, which is when they are fetched.
+      await Promise.all(numbers(40).map(async (i) => {
+        const n = round * 40 + i;
+        await from.publish('c', n, { id: `${n}` });
+        if (await from.cancel('c', `${n}`)) found.push(n);
+      }));
+      await until(() => aborted.size === begun.size);
+    }
+    expect(found).toHaveLength(2400);
+    await until(async () => (await from.counts('c')).running === 0);
   });
 
   test('a retry whose pause is without end waits', async () => {

@@ -138,6 +138,9 @@ export class Completions {
     this.listener = listen((sequence, value, payload) => this.settle(sequence, value, payload));
   }
 
+  /** Called when no promise is waiting any more. */
+  whenSettled: (() => void) | undefined;
+
   /** The number of promises not settled yet. */
   get size(): number {
     return this.waiting;
@@ -187,7 +190,7 @@ export class Completions {
     const ending = this.endings[sequence] as Ending;
     this.resolvers[sequence] = this.rejecters[sequence] = undefined;
     this.free.push(sequence);
-    this.waiting--;
+    if (--this.waiting === 0) this.whenSettled?.();
     if (this.ending) this.end();
     release();
     try {

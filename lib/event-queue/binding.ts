@@ -13,14 +13,16 @@ declare module '../native' {
     queueFail(queue: Handle, slot: number, backoff: string): number;
     queueRemove(queue: Handle, slot: number): boolean;
     queueDrain(queue: Handle, channel: number): number[];
-    redisQueueOpen(options: string, settings: string, listener: number): Handle;
+    redisQueueOpen(options: string, settings: string, listener: number, now: number): Handle;
     rabbitQueueCheck(options: string): void;
-    rabbitQueueOpen(options: string, settings: string, listener: number): Handle;
+    rabbitQueueOpen(options: string, settings: string, listener: number, now: number): Handle;
+    serverQueueCells(queue: Handle): ArrayBuffer;
     serverQueueConnect(queue: Handle, listener: number, sequence: number): void;
     serverQueuePublish(queue: Handle, listener: number, ...batch: BatchArguments): void;
     serverQueueSubscribe(queue: Handle, channel: string, concurrency: number, listener: number, number: number): number;
     serverQueueUnsubscribe(queue: Handle, subscription: number): void;
     serverQueueTurn(queue: Handle, subscription: number, fetch: boolean, ...batch: BatchArguments): void;
+    serverQueueStanding(queue: Handle, ticket: number): number;
     serverQueueBeat(queue: Handle): void;
     serverQueueStop(queue: Handle): void;
     serverQueueClose(queue: Handle, listener: number, sequence: number): void;

@@ -11,7 +11,7 @@ export function checkChannel(channel: string): string {
 
 /** Throws a `TypeError` that names the option which is wrong. */
 export function checkMessage(channel: string, options: QueueMessageOptions, timeout: number, maxRetries: number): void {
-  const { delay, id, backoff, headers } = options;
+  const { delay, id, backoff, headers, retried } = options;
   if (typeof timeout !== 'number' || !(timeout >= 0)) {
     throw invalid(`the timeout of a message on channel "${channel}" is a number of milliseconds: ${String(timeout)}`);
   }
@@ -26,6 +26,9 @@ export function checkMessage(channel: string, options: QueueMessageOptions, time
   }
   if (headers !== undefined && (typeof headers !== 'object' || headers === null)) {
     throw invalid(`the headers of a message on channel "${channel}" are an object: ${String(headers)}`);
+  }
+  if (retried !== undefined && !(typeof retried === 'number' && retried >= 0 && retried < Infinity)) {
+    throw invalid(`retried of a message on channel "${channel}" is a number, 0 or more: ${String(retried)}`);
   }
   if (backoff !== undefined) checkBackoff(channel, backoff);
 }

@@ -6,6 +6,7 @@ import { MemoryEventQueueAdapter } from './memory-adapter';
 import { checkChannel, checkMessage } from './message';
 import { RabbitMQEventQueueAdapter, type RabbitMQOptions } from './rabbitmq-adapter';
 import { RedisEventQueueAdapter } from './redis-adapter';
+import { ServerQueueAdapter } from './server-adapter';
 import type { ServerQueueSettings } from './server-settings';
 
 /** Options of {@link EventQueue}. */
@@ -170,7 +171,12 @@ export class EventQueue {
       }
       const { timeout = DEFAULT_TIMEOUT, maxRetries = 0 } = options ?? {};
       checkMessage(channel, options ?? {}, timeout, maxRetries);
-      return Promise.resolve(adapter.publish(full, message, { ...options, timeout, maxRetries, timestamp: Date.now() }) as string);
+      const complete = { ...options, timeout, maxRetries, timestamp: Date.now() };
+      // Ours need not check again, unless somebody has put a publish of their own in the place of theirs.
+      if (adapter instanceof ServerQueueAdapter && adapter.publish === ServerQueueAdapter.prototype.publish) {
+        return adapter.publishChecked(full, message, complete);
+      }
+      return Promise.resolve(adapter.publish(full, message, complete) as string);
     } catch (error) {
       return Promise.reject(error);
     }

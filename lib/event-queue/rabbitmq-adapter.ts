@@ -69,6 +69,6 @@ export class RabbitMQEventQueueAdapter extends ServerQueueAdapter {
   }
 
   protected override open(listener: number): Handle {
-    return binding.rabbitQueueOpen(this.connection, this.settings, listener);
+    return binding.rabbitQueueOpen(this.connection, this.settings, listener, performance.now());
   }
 }

@@ -35,6 +35,6 @@ export class RedisEventQueueAdapter extends ServerQueueAdapter {
   }
 
   protected override open(listener: number): Handle {
-    return binding.redisQueueOpen(this.connection, this.settings, listener);
+    return binding.redisQueueOpen(this.connection, this.settings, listener, performance.now());
   }
 }

@@ -16,15 +16,18 @@ const GIVEN_UP = 4;
 const LOG = 5;
 const BEAT = 6;
 const RESTS = 7;
+const OVER = 8;
 
 /** An event queue on a server: the part that is the same for all of them. */
 export abstract class ServerQueueAdapter implements IEventQueueAdapter {
   private connected = false;
   private handle: Handle | undefined;
+  private changes: Uint32Array | undefined;
   private readonly events = new Map<string, QueueEventOptions>();
   /** Those of this connection; a later one has others. */
   private readonly channels = new Map<string, ServerChannel>();
-  private readonly byNumber: ServerChannel[] = [];
+  private readonly byNumber = new Map<number, ServerChannel>();
+  private lastNumber = 0;
   private whenQuiet: (() => void) | undefined;
   private turn: Promise<unknown> = Promise.resolve();
   private readonly listener = listenWeakly(this, ServerQueueAdapter.heard);
@@ -59,6 +62,7 @@ export abstract class ServerQueueAdapter implements IEventQueueAdapter {
       const handle = this.open(this.listener);
       // From now on Rust may ask for a sign of life.
       this.handle = handle;
+      this.changes = new Uint32Array(binding.serverQueueCells(handle), 0, 1);
       try {
         await this.wait((sequence) => binding.serverQueueConnect(handle, this.completions.listener, sequence));
       } catch (error) {
@@ -73,7 +77,7 @@ export abstract class ServerQueueAdapter implements IEventQueueAdapter {
     });
   }
 
-  /** Stops fetching, waits for running handlers up to `closeTimeout`, and hands back what is unfinished then. */
+  /** Stops fetching, waits for running handlers and for what was sent up to `closeTimeout`, and hands back what is unfinished then. */
   close(): Promise<void> {
     return this.inTurn(async () => {
       const { handle } = this;
@@ -93,7 +97,7 @@ export abstract class ServerQueueAdapter implements IEventQueueAdapter {
       this.handle = undefined;
       await this.wait((sequence) => binding.serverQueueClose(handle, this.completions.listener, sequence));
       this.channels.clear();
-      this.byNumber.length = 0;
+      this.byNumber.clear();
       active.delete(this);
     });
   }
@@ -114,16 +118,25 @@ export abstract class ServerQueueAdapter implements IEventQueueAdapter {
    * `E_NOT_SERIALIZABLE`, and `E_UNAVAILABLE` or `E_TIMEOUT`, after which the message may be there all the same.
    */
   publish(channel: string, message: any, options?: QueueMessageOptions | null): Promise<string> {
-    if (!this.connected) return Promise.reject(closed(`publish on channel "${channel}"`));
-    let text: string;
     const given = options ?? {};
     try {
       checkOptions(checkChannel(channel), given);
-      text = serialize(channel, message, given);
     } catch (error) {
       return Promise.reject(error);
     }
-    const { delay = 0, id } = given;
+    return this.publishChecked(channel, message, given);
+  }
+
+  /** As `publish`, with a channel and options that were checked. @internal */
+  publishChecked(channel: string, message: any, options: QueueMessageOptions): Promise<string> {
+    if (!this.connected) return Promise.reject(closed(`publish on channel "${channel}"`));
+    let text: string;
+    try {
+      text = serialize(channel, message, options);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    const { delay = 0, id } = options;
     const promise = this.completions.promise<string>(channel);
     this.outgoing.add([this.completions.last, delay, id === undefined ? 0 : 1], channel, id ?? '', text);
     return promise;
@@ -184,17 +197,23 @@ export abstract class ServerQueueAdapter implements IEventQueueAdapter {
   private channel(name: string): ServerChannel {
     let channel = this.channels.get(name);
     if (!channel) {
-      channel = new ServerChannel(name, this.byNumber.length, this.host());
+      channel = new ServerChannel(name, ++this.lastNumber, this.host());
       this.channels.set(name, channel);
-      this.byNumber.push(channel);
+      this.byNumber.set(channel.number, channel);
     }
     return channel;
+  }
+
+  private forget(channel: ServerChannel): void {
+    this.channels.delete(channel.name);
+    this.byNumber.delete(channel.number);
   }
 
   private host(): ServerChannelHost {
     const adapter = this;
     return {
       handle: this.handle as Handle,
+      changes: this.changes as Uint32Array,
       listener: this.listener,
       get fetching() {
         return adapter.connected;
@@ -204,19 +223,19 @@ export abstract class ServerQueueAdapter implements IEventQueueAdapter {
     };
   }
 
-  /** Resolves when no handler runs, or after `closeTimeout`. */
+  /** Resolves when no handler runs and all that was sent is answered, or after `closeTimeout`. */
   private async quiet(channels: ServerChannel[]): Promise<void> {
-    const isQuiet = (): boolean => channels.every(({ running }) => running === 0);
+    const isQuiet = (): boolean => this.completions.size === 0 && channels.every(({ running }) => running === 0);
     if (isQuiet()) return;
     let timer: NodeJS.Timeout | undefined;
     await new Promise<void>((resolve) => {
-      this.whenQuiet = () => {
+      this.whenQuiet = this.completions.whenSettled = () => {
         if (isQuiet()) resolve();
       };
       if (this.closeTimeout !== Infinity) timer = setTimeout(resolve, Math.min(this.closeTimeout, 2 ** 31 - 1));
     });
     clearTimeout(timer);
-    this.whenQuiet = undefined;
+    this.whenQuiet = this.completions.whenSettled = undefined;
   }
 
   private wait<T>(start: (sequence: number) => void): Promise<T> {
@@ -243,7 +262,7 @@ export abstract class ServerQueueAdapter implements IEventQueueAdapter {
       this.logger?.[level](line);
       return;
     }
-    const channel = this.byNumber[number];
+    const channel = this.byNumber.get(number);
     if (!channel) return;
     if (value === READY) channel.ready();
     else if (value === BEGIN) channel.begin(payload as string);
@@ -251,6 +270,7 @@ export abstract class ServerQueueAdapter implements IEventQueueAdapter {
     else if (value === CANCELLED) channel.cancel(payload as number);
     else if (value === GIVEN_UP) channel.giveUp(payload as number);
     else if (value === RESTS) channel.rest();
+    else if (value === OVER && channel.over()) this.forget(channel);
   }
 }
 
@@ -260,11 +280,8 @@ const active = new Set<ServerQueueAdapter>();
 /** Options that JSON may have changed, as those of a message that is passed on, are as good. */
 function checkOptions(channel: string, options: QueueMessageOptions): void {
   if (typeof options !== 'object') throw invalid(`the options of a message on channel "${channel}" are an object: ${String(options)}`);
-  const { timeout, maxRetries, retried } = options;
+  const { timeout, maxRetries } = options;
   checkMessage(channel, options, timeout ?? 0, maxRetries ?? 0);
-  if (retried !== undefined && !(typeof retried === 'number' && retried >= 0 && retried < Infinity)) {
-    throw invalid(`retried of a message on channel "${channel}" is a number, 0 or more: ${String(retried)}`);
-  }
 }
 
 /** The message as the server has it: `[options]`, or `[options, content]`. Throws `E_NOT_SERIALIZABLE`. */

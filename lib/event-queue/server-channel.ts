@@ -14,12 +14,21 @@ const PROCESSED = 0;
 const FAILED = 1;
 const RETURNED = 2;
 
+/** Whether a message may begin; see `serverQueueStanding`. */
+const OURS = 0;
+const CANCELLED = 1;
+const LOST = 2;
+
 /** A message as it comes from Rust. */
 type Arrived = [ticket: number, id: string, retried: number, message: [options: any, content?: any]];
+/** Messages that are to begin; see `src/node/server_queue.rs`, `kind::BEGIN`. */
+type Begun = [changes: number, until: number, ...arrived: Arrived[]];
 
 /** What a channel needs of its adapter. */
 export interface ServerChannelHost {
   readonly handle: Parameters<typeof binding.serverQueueTurn>[0];
+  /** Its only number is how often something that was to begin was cancelled or lost. */
+  readonly changes: Uint32Array;
   /** Where Rust posts what happens in channels. */
   readonly listener: number;
   readonly fetching: boolean;
@@ -36,8 +45,10 @@ export class ServerChannel {
   event: QueueEventOptions | undefined;
   /** Messages whose handlers run. */
   running = 0;
-  /** Rust's number for the subscription; -1 before the first. */
+  /** Rust's number for the subscription; -1 without one. */
   private subscription = -1;
+  /** Subscriptions of which something may still come, earlier ones among them. */
+  private subscriptions = 0;
   private readonly jobs: (ServerJob | undefined)[] = [];
   private scheduled = false;
   /** Rust waits for an answer to `ready`. */
@@ -62,6 +73,7 @@ export class ServerChannel {
     const { concurrency = 1 } = event;
     this.event = event;
     const limit = concurrency > 0 ? Math.min(Math.ceil(concurrency), UNLIMITED) : UNLIMITED;
+    this.subscriptions++;
     this.subscription = binding.serverQueueSubscribe(this.host.handle, this.name, limit, this.host.listener, this.number);
     this.wake();
   }
@@ -70,6 +82,14 @@ export class ServerChannel {
     this.event = undefined;
     if (this.subscription >= 0) binding.serverQueueUnsubscribe(this.host.handle, this.subscription);
     this.rest();
+  }
+
+  /** Nothing more comes of a subscription that was ended. Whether that holds for the whole channel. */
+  over(): boolean {
+    if (--this.subscriptions > 0) return false;
+    // The number may be another's from now on.
+    this.subscription = -1;
+    return true;
   }
 
   /** There may be something to fetch. */
@@ -98,13 +118,23 @@ export class ServerChannel {
   /** Messages begin. */
   begin(text: string): void {
     this.fetching = false;
-    const begun = performance.now();
-    for (const [ticket, id, retried, message] of JSON.parse(text) as Arrived[]) {
+    const [changes, until, ...arrived] = JSON.parse(text) as Begun;
+    let lost = 0;
+    for (const [ticket, id, retried, message] of arrived) {
+      // Of each: the event loop may have stood still since they came, and handlers before it may take their time.
+      const now = performance.now();
+      const isOurs = now <= until && changes === this.host.changes[0];
+      const standing = isOurs ? OURS : binding.serverQueueStanding(this.host.handle, ticket);
+      const job = new ServerJob(ticket, id, retried, restore(message[0]), message[1], now);
       this.running++;
-      const job = new ServerJob(ticket, id, retried, restore(message[0]), message[1], begun);
       this.jobs[ticket % SLOTS] = job;
-      if (this.event && this.host.fetching) this.call(job, this.event);
+      if (standing === CANCELLED) this.endCancelled(job);
+      else if (standing === OURS && this.event && this.host.fetching) this.call(job, this.event);
       else this.finish(job, RETURNED, '');
+      if (standing === LOST) lost++;
+    }
+    if (lost > 0) {
+      this.host.logger?.warn(`${lost} messages of event queue channel ${this.name} do not begin here: the event loop stood still until they were lost to others`);
     }
     this.holdIfNeeded();
   }
@@ -159,7 +189,8 @@ export class ServerChannel {
     this.filled = 0;
     this.errors = '';
     this.asked = false;
-    if (this.subscription < 0) return;
+    // Of a subscription that has ended only what ran counts; its number may be another's already.
+    if (this.subscription < 0 || (filled === 0 && !this.event)) return;
     binding.serverQueueTurn(this.host.handle, this.subscription, fetch, filled / 3, errors, numbers, filled, errors.length);
   }
 
@@ -194,15 +225,16 @@ export class ServerChannel {
       logger?.warn(`${what} failed after it was given up`, error);
       return;
     }
-    if (job.cancelled) {
-      logger?.info(`${what} was cancelled`);
-      this.finish(job, PROCESSED, '');
-      return;
-    }
+    if (job.cancelled) return this.endCancelled(job);
     const { maxRetries = 0 } = job.queueOptions;
     if (job.retried < maxRetries) logger?.warn(`${what} failed, and will be tried again`, error);
     else logger?.error(`${what} failed for good, and is a dead letter`, error);
     this.finish(job, FAILED, describe(error));
+  }
+
+  private endCancelled(job: ServerJob): void {
+    this.host.logger?.info(`message ${job.id} of event queue channel ${this.name} was cancelled`);
+    this.finish(job, PROCESSED, '');
   }
 
   private finish(job: ServerJob, outcome: number, error: string): void {

@@ -62,6 +62,18 @@ pub struct Delivery {
     pub text: Vec<u8>,
 }
 
+impl Delivery {
+    /// How many of the first have texts of at most so many bytes together; one that has more goes alone.
+    pub fn fitting(deliveries: &[Self], most_bytes: usize) -> usize {
+        let mut bytes = 0;
+        let fits = |it: &&Self| {
+            bytes += it.text.len();
+            bytes <= most_bytes
+        };
+        deliveries.iter().take_while(fits).count().max(1)
+    }
+}
+
 /// What became of a run.
 #[derive(Debug)]
 pub struct Finished {
@@ -80,6 +92,17 @@ pub enum Outcome {
     Failed(String),
     /// It has not begun: it is to begin elsewhere, or later.
     Returned,
+}
+
+/// Whether a message may still begin here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It may.
+    Ours,
+    /// It was cancelled.
+    Cancelled,
+    /// It is others' by now, or may be.
+    Lost,
 }
 
 /// How much a line of the log matters.
@@ -103,12 +126,19 @@ pub trait Consumer: Send + Sync + 'static {
     fn rests(&self);
     /// These are to be processed now. Each ends by [`EventQueueAdapter::turn`].
     fn begin(&self, deliveries: Vec<Delivery>);
+    /// As [`begin`](Self::begin), where a lease of so many milliseconds is left: what begins after that, or after
+    /// [`changed`](Self::changed), asks [`EventQueueAdapter::standing`] first.
+    fn begin_within(&self, deliveries: Vec<Delivery>, milliseconds: u64);
+    /// Something that was to begin is cancelled or lost, and may not have begun yet.
+    fn changed(&self);
     /// The timeout of a running message has passed.
     fn timed_out(&self, ticket: u64);
     /// A running message was cancelled: its failure counts as its end.
     fn cancelled(&self, ticket: u64);
     /// A running message has lost its slot, since it has run for too long: what becomes of it counts no more.
     fn given_up(&self, ticket: u64);
+    /// Nothing more comes of the subscription, which has been ended.
+    fn over(&self);
     /// A line for the log.
     fn log(&self, level: Level, line: String);
 }
@@ -171,6 +201,10 @@ pub trait EventQueueAdapter: Send + Sync {
     fn unsubscribe(&self, channel: u32);
     /// The runs that have ended, and whether more may `fetch`ed now: once, as many as there are free slots.
     fn turn(&self, channel: u32, finished: Vec<Finished>, fetch: bool);
+    /// Whether a message that was to begin may still begin. Where nothing is lost without a word, it may.
+    fn standing(&self, _ticket: u64) -> Standing {
+        Standing::Ours
+    }
     /// The answer to [`Environment::ask`].
     fn beat(&self);
     /// Fetches no more of any channel.
@@ -221,4 +255,34 @@ impl Options {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts saturate")]
 pub(crate) fn whole(number: f64) -> u64 {
     number.ceil() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The parts in which messages of so many bytes go, with 10 bytes to a part.
+    fn parts(bytes: &[usize]) -> Vec<usize> {
+        let delivery = |&bytes: &usize| Delivery {
+            ticket: 0,
+            id: String::new(),
+            retried: 0,
+            text: vec![0; bytes],
+        };
+        let deliveries: Vec<Delivery> = bytes.iter().map(delivery).collect();
+        let (mut rest, mut parts) = (deliveries.as_slice(), Vec::new());
+        while !rest.is_empty() {
+            parts.push(Delivery::fitting(rest, 10));
+            rest = &rest[parts[parts.len() - 1]..];
+        }
+        parts
+    }
+
+    #[test]
+    fn messages_go_together_as_far_as_they_fit_and_larger_ones_alone() {
+        assert_eq!(parts(&[4, 6, 1, 1, 9]), [2, 2, 1]);
+        assert_eq!(parts(&[11, 1, 11, 11]), [1, 1, 1, 1]);
+        assert_eq!(parts(&[0, 0, 10, 0]), [4]);
+        assert!(parts(&[]).is_empty());
+    }
 }

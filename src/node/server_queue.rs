@@ -5,13 +5,14 @@ use super::{
     RUNTIME,
     call::{Call, Entry, Reply, functions},
     mailbox::{Data, Event, Mailbox, Payload},
+    shared::SharedCells,
 };
 use crate::{
     error::{Error, Result},
     event_queue::{
         adapter::{
             Consumer, Counts, DeadLetter, Delivery, Environment, EventQueueAdapter, Finished,
-            Level, Message, Outcome, Publish,
+            Level, Message, Outcome, Publish, Standing,
         },
         rabbitmq::{self, RabbitMqQueue},
         redis::RedisQueue,
@@ -20,7 +21,11 @@ use crate::{
     redis::Config,
 };
 use parking_lot::Mutex;
-use std::{future::Future, sync::Arc};
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// What JavaScript can call, by name.
 pub fn functions() -> Vec<(&'static str, Entry)> {
@@ -28,11 +33,13 @@ pub fn functions() -> Vec<(&'static str, Entry)> {
         "redisQueueOpen" => open_redis,
         "rabbitQueueCheck" => check_rabbit,
         "rabbitQueueOpen" => open_rabbit,
+        "serverQueueCells" => cells,
         "serverQueueConnect" => connect,
         "serverQueuePublish" => publish,
         "serverQueueSubscribe" => subscribe,
         "serverQueueUnsubscribe" => unsubscribe,
         "serverQueueTurn" => turn,
+        "serverQueueStanding" => standing,
         "serverQueueBeat" => beat,
         "serverQueueStop" => stop,
         "serverQueueClose" => close,
@@ -50,7 +57,9 @@ pub fn functions() -> Vec<(&'static str, Entry)> {
 mod kind {
     /// There may be something to fetch.
     pub const READY: f64 = 0.0;
-    /// Messages begin: JSON, `[[ticket, id, retried, [options, content]]…]`.
+    /// Messages begin: JSON, `[changes, until, [ticket, id, retried, [options, content]]…]`. What begins when the
+    /// cell of `serverQueueCells` has another number than `changes`, or `performance.now()` is past `until`, asks
+    /// `serverQueueStanding` first.
     pub const BEGIN: f64 = 1.0;
     /// The ticket of a run whose timeout has passed.
     pub const TIMED_OUT: f64 = 2.0;
@@ -64,18 +73,51 @@ mod kind {
     pub const BEAT: f64 = 6.0;
     /// There is nothing to fetch for now.
     pub const RESTS: f64 = 7.0;
+    /// Nothing more comes of a subscription that was ended; one for each.
+    pub const OVER: f64 = 8.0;
 }
 
 type Queue = Arc<dyn EventQueueAdapter>;
 
 /// A queue that ends when it is closed, before its handle is collected.
-type Slot = Arc<Mutex<Option<Queue>>>;
+struct Opened {
+    queue: Mutex<Option<Queue>>,
+    sight: Sight,
+}
+
+type Slot = Arc<Opened>;
+
+/// What JavaScript looks at before a message begins.
+#[derive(Clone)]
+struct Sight {
+    /// How often something that was to begin was cancelled or lost.
+    changes: SharedCells,
+    /// When JavaScript's clock said what.
+    clock: (Instant, f64),
+}
+
+impl Sight {
+    fn new(now: f64) -> Self {
+        Self { changes: SharedCells::new(1), clock: (Instant::now(), now) }
+    }
+
+    /// What `performance.now()` says after so many milliseconds, rounded down.
+    fn after(&self, milliseconds: u64) -> u64 {
+        let (at, now) = self.clock;
+        let left = at.elapsed().saturating_add(Duration::from_millis(milliseconds));
+        left.saturating_add(Duration::from_secs_f64(now / 1000.0))
+            .as_millis()
+            .try_into()
+            .unwrap_or(u64::MAX)
+    }
+}
 
 /// Where the events of a channel, or of the queue, go.
 struct Ear {
     mailbox: Arc<Mailbox>,
     listener: u32,
     channel: f64,
+    sight: Sight,
 }
 
 impl Ear {
@@ -86,6 +128,17 @@ impl Ear {
 
     fn post_ticket(&self, value: f64, ticket: u64) {
         self.post(value, Payload::Data(Data::Number(float(ticket))));
+    }
+
+    fn post_begin(&self, deliveries: &[Delivery], until: u64) {
+        let changes = self.sight.changes.counted(CHANGES);
+        let mut rest = deliveries;
+        while !rest.is_empty() {
+            let (part, others) = rest.split_at(Delivery::fitting(rest, MOST_BYTES));
+            let text = join(changes, until, part);
+            self.post(kind::BEGIN, Payload::Data(Data::Bytes(text)));
+            rest = others;
+        }
     }
 }
 
@@ -99,12 +152,15 @@ impl Consumer for Ear {
     }
 
     fn begin(&self, deliveries: Vec<Delivery>) {
-        let mut rest = deliveries.as_slice();
-        while !rest.is_empty() {
-            let (part, others) = rest.split_at(fitting(rest));
-            self.post(kind::BEGIN, Payload::Data(Data::Bytes(join(part))));
-            rest = others;
-        }
+        self.post_begin(&deliveries, u64::MAX);
+    }
+
+    fn begin_within(&self, deliveries: Vec<Delivery>, milliseconds: u64) {
+        self.post_begin(&deliveries, self.sight.after(milliseconds));
+    }
+
+    fn changed(&self) {
+        self.sight.changes.count(CHANGES);
     }
 
     fn timed_out(&self, ticket: u64) {
@@ -112,11 +168,17 @@ impl Consumer for Ear {
     }
 
     fn cancelled(&self, ticket: u64) {
+        self.changed();
         self.post_ticket(kind::CANCELLED, ticket);
     }
 
     fn given_up(&self, ticket: u64) {
+        self.changed();
         self.post_ticket(kind::GIVEN_UP, ticket);
+    }
+
+    fn over(&self) {
+        self.post(kind::OVER, Payload::None);
     }
 
     fn log(&self, level: Level, line: String) {
@@ -144,23 +206,16 @@ impl Environment for Ear {
 /// The bytes of messages in one event, beside the first: JavaScript's strings hold half a gigabyte at most.
 const MOST_BYTES: usize = 64 << 20;
 
-/// How many of the first messages go together.
-fn fitting(deliveries: &[Delivery]) -> usize {
-    let mut bytes = 0;
-    let fits = |it: &&Delivery| {
-        bytes += it.text.len();
-        bytes <= MOST_BYTES
-    };
-    deliveries.iter().take_while(fits).count().max(1)
-}
-
 /// One JSON array of all, which is parsed in one go: a quarter to a half faster than one by one.
-fn join(deliveries: &[Delivery]) -> Vec<u8> {
+fn join(changes: u32, until: u64, deliveries: &[Delivery]) -> Vec<u8> {
     let room: usize = deliveries.iter().map(|it| it.text.len() + it.id.len() + 48).sum();
-    let mut text = Vec::with_capacity(room + 2);
+    let mut text = Vec::with_capacity(room + 34);
+    text.push(b'[');
+    text.extend_from_slice(itoa::Buffer::new().format(changes).as_bytes());
+    text.push(b',');
+    text.extend_from_slice(itoa::Buffer::new().format(until).as_bytes());
     for Delivery { ticket, id, retried, text: message } in deliveries {
-        text.push(if text.is_empty() { b'[' } else { b',' });
-        text.push(b'[');
+        text.extend_from_slice(b",[");
         text.extend_from_slice(itoa::Buffer::new().format(*ticket).as_bytes());
         text.push(b',');
         // Writing a string into memory cannot fail.
@@ -175,8 +230,8 @@ fn join(deliveries: &[Delivery]) -> Vec<u8> {
     text
 }
 
-fn new_handle(call: &Call, queue: Queue) -> Reply {
-    call.new_handle::<Slot>(Arc::new(Mutex::new(Some(queue))))
+fn new_handle(call: &Call, queue: Queue, sight: Sight) -> Reply {
+    call.new_handle::<Slot>(Arc::new(Opened { queue: Mutex::new(Some(queue)), sight }))
 }
 
 fn slot<'a>(call: &'a Call) -> Result<&'a Slot> {
@@ -184,16 +239,18 @@ fn slot<'a>(call: &'a Call) -> Result<&'a Slot> {
 }
 
 fn queue(call: &Call) -> Result<Queue> {
-    slot(call)?.lock().clone().ok_or(Error::Closed("the event queue"))
+    slot(call)?.queue.lock().clone().ok_or(Error::Closed("the event queue"))
 }
 
-/// `redisQueueOpen(options, settings, listener): Handle`; both as JSON. Events of the queue go to the listener.
+/// `redisQueueOpen(options, settings, listener, now): Handle`; both as JSON. Events of the queue go to the listener;
+/// `now` is `performance.now()`.
 fn open_redis(call: &Call) -> Reply {
     let config = Config::from_json(&call.text(0)?)?;
     let settings = Settings::from_json(&call.text(1)?)?;
-    let environment = Arc::new(ear(call, 2, 0.0)?);
+    let sight = Sight::new(call.f64(3)?);
+    let environment = Arc::new(ear(call, 2, 0.0, &sight)?);
     let queue: Queue = RedisQueue::open(config, settings, environment, RUNTIME.handle());
-    new_handle(call, queue)
+    new_handle(call, queue, sight)
 }
 
 /// `rabbitQueueCheck(options)`: throws what is wrong with them.
@@ -202,17 +259,27 @@ fn check_rabbit(call: &Call) -> Reply {
     call.undefined()
 }
 
-/// `rabbitQueueOpen(options, settings, listener): Handle`; as `redisQueueOpen`.
+/// `rabbitQueueOpen(options, settings, listener, now): Handle`; as `redisQueueOpen`.
 fn open_rabbit(call: &Call) -> Reply {
     let config = rabbitmq::Config::from_json(&call.text(0)?)?;
     let settings = Settings::from_json(&call.text(1)?)?;
-    let environment = Arc::new(ear(call, 2, 0.0)?);
-    new_handle(call, RabbitMqQueue::open(config, settings, environment, RUNTIME.handle()))
+    let sight = Sight::new(call.f64(3)?);
+    let environment = Arc::new(ear(call, 2, 0.0, &sight)?);
+    let queue = RabbitMqQueue::open(config, settings, environment, RUNTIME.handle());
+    new_handle(call, queue, sight)
 }
 
-fn ear(call: &Call, argument: usize, channel: f64) -> Result<Ear> {
+fn ear(call: &Call, argument: usize, channel: f64, sight: &Sight) -> Result<Ear> {
     let mailbox = Arc::clone(&call.context.mailbox);
-    Ok(Ear { mailbox, listener: call.u32(argument)?, channel })
+    Ok(Ear { mailbox, listener: call.u32(argument)?, channel, sight: sight.clone() })
+}
+
+/// The cell that counts what has changed of messages that were to begin.
+const CHANGES: usize = 0;
+
+/// `serverQueueCells(queue): ArrayBuffer`: a `Uint32`, how often something that was to begin was cancelled or lost.
+fn cells(call: &Call) -> Reply {
+    slot(call)?.sight.changes.to_js(call.env)
 }
 
 /// Where an answer goes; its subject is a sequence number.
@@ -280,7 +347,7 @@ fn publish(call: &Call) -> Reply {
 fn subscribe(call: &Call) -> Reply {
     let (name, concurrency) = (call.text(1)?, call.u32(2)?);
     let number = call.u32(4)?;
-    let ear = Arc::new(ear(call, 3, f64::from(number))?);
+    let ear = Arc::new(ear(call, 3, f64::from(number), &slot(call)?.sight)?);
     call.integer(queue(call)?.subscribe(&name, concurrency, ear))
 }
 
@@ -319,6 +386,18 @@ fn turn(call: &Call) -> Reply {
     call.undefined()
 }
 
+/// `serverQueueStanding(queue, ticket): number`: whether the message may begin: 0 it may, 1 it was cancelled, 2 it is
+/// others'.
+fn standing(call: &Call) -> Reply {
+    let ticket = whole(call.f64(1)?);
+    let standing = queue(call).map_or(Standing::Lost, |queue| queue.standing(ticket));
+    call.integer(match standing {
+        Standing::Ours => 0,
+        Standing::Cancelled => 1,
+        Standing::Lost => 2,
+    })
+}
+
 /// `serverQueueBeat(queue)`; nothing once it is closed: the answer may come late.
 fn beat(call: &Call) -> Reply {
     if let Ok(queue) = queue(call) {
@@ -338,7 +417,7 @@ fn close(call: &Call) -> Reply {
     let slot = Arc::clone(slot(call)?);
     answer(call, |queue| async move {
         queue.close().await;
-        slot.lock().take();
+        slot.queue.lock().take();
         Ok(Payload::None)
     })
 }

@@ -1,8 +1,8 @@
 //! The queue as an adapter: what is rarely asked for stands here in full.
 
 use super::{
-    RedisQueue,
-    channel::NEVER,
+    RedisQueue, State as QueueState,
+    channel::{Channel, NEVER},
     entry::{Entry, Tries, array, field, integer, text},
     keys::Keys,
     scripts,
@@ -10,7 +10,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     event_queue::adapter::{
-        Consumer, Counts, DeadLetter, EventQueueAdapter, Finished, Outcome, Publish,
+        Consumer, Counts, DeadLetter, EventQueueAdapter, Finished, Outcome, Publish, Standing,
     },
     redis::{Command, Script, State},
 };
@@ -73,7 +73,7 @@ impl RedisQueue {
             settled.as_mut().enable();
             {
                 let state = self.lock();
-                let is_settled = state.channels.iter().all(super::Channel::is_settled);
+                let is_settled = state.channels.iter().all(Channel::is_settled);
                 let is_away = state.opened_at.is_none() && Instant::now() >= patient_until;
                 if is_settled || is_away || Instant::now() >= deadline {
                     return;
@@ -119,6 +119,21 @@ impl EventQueueAdapter for RedisQueue {
 
     fn turn(&self, channel: u32, finished: Vec<Finished>, fetch: bool) {
         self.take_turn(channel, finished, fetch);
+    }
+
+    fn standing(&self, ticket: u64) -> Standing {
+        let mut state = self.lock();
+        let QueueState { running, channels, .. } = &mut *state;
+        let Some(run) = running.get_mut(ticket) else { return Standing::Lost };
+        if run.inner.cancelled {
+            return Standing::Cancelled;
+        }
+        let (now, lease) = (self.alarm.now(), self.settings.lease);
+        let has_lapsed = |channel: &Channel| channel.has_lapsed(run.inner.since, now, lease);
+        if channels.get(run.channel as usize).is_none_or(has_lapsed) {
+            return Standing::Lost;
+        }
+        Standing::Ours
     }
 
     fn beat(&self) {

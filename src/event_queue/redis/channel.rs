@@ -4,7 +4,7 @@ use super::{
     keys::Keys,
     report::{Report, Reports},
 };
-use crate::event_queue::adapter::Consumer;
+use crate::event_queue::adapter::{Consumer, Level};
 use std::{collections::VecDeque, sync::Arc};
 
 /// Whether the node stands in the line of those that are told of messages.
@@ -57,6 +57,8 @@ pub struct Channel {
     pub reports: VecDeque<Report>,
     /// What is under way, the oldest first.
     pub flights: Vec<Flight>,
+    /// Entries that were cancelled while what may fetch them is under way.
+    pub cancelled: Vec<String>,
     /// The owner has said that messages may be fetched.
     pub wants: bool,
     /// The last claim got all that it asked for: there is a backlog.
@@ -74,6 +76,8 @@ pub struct Channel {
     pub due_at: u64,
     /// When to try again after a failure.
     pub again_at: u64,
+    /// Messages that one claim fetches at most: fewer where they are large.
+    pub most: u32,
     /// A claim may have been lost: what the server has given this node is to be compared.
     pub recovers: bool,
     /// The group exists, as far as is known.
@@ -90,9 +94,30 @@ pub struct Channel {
     pub heard_at: u64,
     /// What was claimed before may have become others': the server had not heard of the consumer for a lease.
     pub lapsed_at: u64,
-    /// The last trouble that was told in the log.
-    pub trouble: Option<String>,
+    /// What was told in the log of troubles that last.
+    troubles: Vec<(Work, String)>,
+    /// The owner knows that nothing more comes of the subscription.
+    pub is_over: bool,
 }
+
+/// What there may be trouble with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// What the channel fetches and reports.
+    Flights,
+    /// Looking after the channel and after others.
+    Keeping,
+}
+
+/// Messages that one claim fetches at most.
+const MOST: u32 = 256;
+/// The bytes that one claim is to fetch at most. A server ends connections that are told of something, as this one is,
+/// when so much waits to be sent that `client-output-buffer-limit pubsub` is passed: 32 MB unless configured, for the
+/// two claims that may be under way.
+const MOST_BYTES: usize = 8 << 20;
+
+/// Different troubles that are told of at most.
+const MOST_TROUBLES: usize = 16;
 
 /// Never.
 pub const NEVER: u64 = u64::MAX;
@@ -115,6 +140,7 @@ impl Channel {
             running: 0,
             reports: VecDeque::new(),
             flights: Vec::new(),
+            cancelled: Vec::new(),
             wants: false,
             backlog: false,
             looks: true,
@@ -124,6 +150,7 @@ impl Channel {
             told_at: None,
             due_at: NEVER,
             again_at: NEVER,
+            most: MOST,
             recovers: false,
             joined: false,
             in_full: false,
@@ -132,7 +159,8 @@ impl Channel {
             renewed_at: 0,
             heard_at: 0,
             lapsed_at: 0,
-            trouble: None,
+            troubles: Vec::new(),
+            is_over: false,
         }
     }
 
@@ -157,6 +185,57 @@ impl Channel {
         may_follow && self.again_at == NEVER
     }
 
+    /// So many messages were fetched, of so many bytes: the next are likely to be as large.
+    pub fn fetched(&mut self, count: usize, bytes: usize) {
+        let fit = MOST_BYTES.saturating_mul(count).checked_div(bytes);
+        let fit = fit.and_then(|fit| u32::try_from(fit).ok()).unwrap_or(MOST).clamp(1, MOST);
+        self.most = fit.min(self.most.saturating_mul(2));
+    }
+
+    /// The connection was lost, or the reply was late, when so many messages were asked for: they may have been too much.
+    pub fn lost_claim(&mut self, count: u32) {
+        self.most = (count / 2).max(1);
+    }
+
+    /// Trouble is told once, until all works again.
+    pub fn tell_trouble(&mut self, with: Work, text: &str) {
+        let is_known = self.troubles.iter().any(|it| it.0 == with && it.1 == text);
+        if is_known || self.troubles.len() >= MOST_TROUBLES {
+            return;
+        }
+        self.troubles.push((with, text.to_owned()));
+        self.owner.log(Level::Warn, format!("event queue channel {}: {text}", self.name));
+    }
+
+    /// All works.
+    pub fn works(&mut self, what: Work) {
+        if !self.troubles.is_empty() {
+            self.troubles.retain(|it| it.0 != what);
+        }
+    }
+
+    /// Gives up what is under way, of which nothing was heard for too long: what it tells is told again, which does no
+    /// harm. Gives how many suspects it might have fetched.
+    pub fn give_up_flights(&mut self) -> u32 {
+        let mut suspects = 0;
+        for flight in std::mem::take(&mut self.flights).into_iter().rev() {
+            suspects += flight.suspects;
+            for report in flight.reports.all.iter().rev() {
+                self.reports.push_front(report.clone());
+            }
+        }
+        (self.recovers, self.looks) = (true, true);
+        suspects
+    }
+
+    /// Tells the owner when the subscription has ended, and nothing more comes of it.
+    pub fn end_if_over(&mut self) {
+        if self.stopped && !self.is_over && !self.holds() && self.is_settled() {
+            self.is_over = true;
+            self.owner.over();
+        }
+    }
+
     /// Nothing is under way, to be told or to be compared.
     pub fn is_settled(&self) -> bool {
         self.flights.is_empty() && self.reports.is_empty() && !self.recovers
@@ -164,14 +243,19 @@ impl Channel {
 
     /// Whether the server may hold messages for this node.
     pub fn holds(&self) -> bool {
-        let asks = self.flights.iter().any(|flight| flight.claims > 0);
-        self.running > 0 || asks || !self.reports.is_empty()
+        self.running > 0 || self.asks() || !self.reports.is_empty()
+    }
+
+    /// Whether messages are asked for.
+    pub fn asks(&self) -> bool {
+        self.flights.iter().any(|flight| flight.claims > 0)
     }
 
     /// The server has answered what was sent then, by which it has heard of the consumer.
     pub fn heard(&mut self, sent_at: u64, lease: u64) {
         if sent_at > self.heard_at.saturating_add(lease) {
             self.lapsed_at = sent_at;
+            self.owner.changed();
         }
         self.heard_at = self.heard_at.max(sent_at);
     }
@@ -179,6 +263,11 @@ impl Channel {
     /// Whether what was claimed since then may be others' by now, as when this process was stopped for a while.
     pub fn has_lapsed(&self, since: u64, now: u64, lease: u64) -> bool {
         since < self.lapsed_at || now > self.heard_at.max(since).saturating_add(lease)
+    }
+
+    /// How long what was claimed then stays this node's, unless the lease is renewed.
+    pub fn left(&self, since: u64, now: u64, lease: u64) -> u64 {
+        self.heard_at.max(since).saturating_add(lease).saturating_sub(now)
     }
 
     /// When the channel has something to do next.
@@ -191,13 +280,16 @@ impl Channel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event_queue::adapter::{Delivery, Level};
+    use crate::event_queue::adapter::Delivery;
 
     struct Nobody;
     impl Consumer for Nobody {
         fn ready(&self) {}
         fn rests(&self) {}
         fn begin(&self, _: Vec<Delivery>) {}
+        fn begin_within(&self, _: Vec<Delivery>, _: u64) {}
+        fn changed(&self) {}
+        fn over(&self) {}
         fn timed_out(&self, _: u64) {}
         fn cancelled(&self, _: u64) {}
         fn given_up(&self, _: u64) {}
@@ -211,6 +303,44 @@ mod tests {
         let mut channel = Channel::new("c", "n/0:500", "n/0", 1, Arc::new(Nobody));
         channel.heard_at = 1000;
         channel
+    }
+
+    fn done(entry: &str) -> Report {
+        Report::Done { entry: entry.to_owned(), own_id: None }
+    }
+
+    fn flight(number: u64, reports: Vec<Report>, claims: u32) -> Flight {
+        let reports = Arc::new(Reports::new(reports));
+        Flight { number, since: 0, claims, suspects: 1, reports, plain: true }
+    }
+
+    #[test]
+    fn what_flights_tell_that_are_given_up_is_told_again_before_the_rest() {
+        let mut channel = claiming();
+        channel.flights =
+            vec![flight(1, vec![done("1-0"), done("2-0")], 1), flight(2, vec![done("3-0")], 0)];
+        channel.reports.push_back(done("4-0"));
+        assert_eq!(channel.give_up_flights(), 2);
+        let told: Vec<&str> = channel.reports.iter().map(Report::entry).collect();
+        assert_eq!(told, ["1-0", "2-0", "3-0", "4-0"]);
+        assert!(!channel.asks() && channel.recovers, "what they have fetched is to be found");
+        assert!(channel.may_launch());
+    }
+
+    #[test]
+    fn claims_become_smaller_for_large_messages_and_grow_again_with_small_ones() {
+        let mut channel = claiming();
+        channel.fetched(0, 0);
+        assert_eq!(channel.most, MOST);
+        channel.lost_claim(10);
+        assert_eq!(channel.most, 5);
+        channel.lost_claim(5);
+        channel.fetched(2, 24 << 20);
+        assert_eq!(channel.most, 1, "no more than fit");
+        channel.lost_claim(1);
+        assert_eq!(channel.most, 1);
+        (0..8).for_each(|_| channel.fetched(1, 100));
+        assert_eq!(channel.most, MOST);
     }
 
     #[test]

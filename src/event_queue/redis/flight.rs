@@ -6,7 +6,7 @@
 
 use super::{
     PAUSE, RedisQueue, State,
-    channel::{Channel, Flight, NEVER, Place},
+    channel::{Channel, Flight, NEVER, Place, Work},
     entry::{Entry, Looked, Tries, array, integer, text},
     keys::{GROUP, Keys},
     report::{Report, Reports},
@@ -23,8 +23,6 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-/// Messages that one claim fetches at most.
-const MOST: u32 = 256;
 /// Reports that go in one flight at most.
 const MOST_REPORTS: usize = 1024;
 /// What is due is looked at so often while there is a backlog, in milliseconds.
@@ -137,7 +135,7 @@ impl RedisQueue {
         if !channel.wants || free == 0 {
             return Ask::Nothing;
         }
-        let count = free.min(MOST);
+        let count = free.min(channel.most);
         if !alone && (channel.looks || !channel.backlog || channel.recovers || !channel.joined) {
             return Ask::Nothing;
         }
@@ -183,9 +181,15 @@ impl RedisQueue {
                 }
             }
         }
+        let channel = &mut state.channels[number as usize];
+        if !channel.asks() {
+            channel.cancelled.clear();
+        }
         self.pump(&mut state, number, now);
         self.set_alarm(&state, number);
-        if state.channels.get(number as usize).is_some_and(Channel::is_settled) {
+        let channel = &mut state.channels[number as usize];
+        channel.end_if_over();
+        if channel.is_settled() {
             self.settled.notify_waiters();
         }
     }
@@ -206,9 +210,13 @@ impl RedisQueue {
         channel.looks = true;
         channel.place = Place::Unknown;
         channel.recovers |= matches!(ask, Ask::Look(_) | Ask::Claim(_) | Ask::Recover);
+        if let Ask::Look(count) | Ask::Claim(count) = ask {
+            channel.lost_claim(count);
+        }
         Self::pause(state, number, now);
         if !matches!(error, Error::Unavailable { .. }) {
-            Self::tell_trouble(state, number, &error.to_string());
+            let channel = &mut state.channels[number as usize];
+            channel.tell_trouble(Work::Flights, &error.to_string());
         }
     }
 
@@ -288,7 +296,7 @@ impl RedisQueue {
             state.channels[number as usize].in_full = true;
             return;
         }
-        Self::tell_trouble(state, number, &text);
+        state.channels[number as usize].tell_trouble(Work::Flights, &text);
         Self::pause(state, number, now);
     }
 
@@ -297,16 +305,6 @@ impl RedisQueue {
         let channel = &mut state.channels[number as usize];
         channel.again_at = now + PAUSE;
         channel.owner.rests();
-    }
-
-    /// Trouble is told once, until it is another.
-    fn tell_trouble(state: &mut State, number: u32, text: &str) {
-        let channel = &mut state.channels[number as usize];
-        if channel.trouble.as_deref() == Some(text) {
-            return;
-        }
-        channel.trouble = Some(text.to_owned());
-        channel.owner.log(Level::Warn, format!("event queue channel {}: {text}", channel.name));
     }
 
     fn answered(
@@ -339,15 +337,18 @@ impl RedisQueue {
             Err(error) => {
                 let channel = &mut state.channels[number as usize];
                 channel.looks = true;
-                channel.recovers |=
-                    matches!(error, Error::Unavailable { .. } | Error::CommandTimeout { .. });
+                // A script that was refused halfway may have fetched something.
+                channel.recovers |= matches!(ask, Ask::Look(_) | Ask::Claim(_) | Ask::Recover);
                 return Self::refused(state, number, &error, now);
             }
         };
         let channel = &mut state.channels[number as usize];
-        channel.trouble = None;
         if matches!(ask, Ask::Look(_) | Ask::Claim(_)) {
             channel.heard(since, self.settings.lease);
+            // Nothing was refused that is still to be told.
+            if channel.is_settled() {
+                channel.works(Work::Flights);
+            }
         }
         match ask {
             Ask::Nothing => {}
@@ -363,14 +364,16 @@ impl RedisQueue {
             Ask::Claim(count) => {
                 let entries = Entry::read_all(reply);
                 let entries = self.still_ours(channel, entries, since, now);
-                Self::claimed(state, number, entries, count, now);
+                self.claimed(state, number, entries, (count, since), now);
             }
             Ask::Look(_) => match Looked::read(reply) {
                 Some(mut looked) => {
                     looked.entries = self.still_ours(channel, looked.entries, since, now);
-                    self.looked(state, number, looked, now);
+                    self.looked(state, number, looked, since, now);
                 }
-                None => Self::tell_trouble(state, number, "the answer of look.lua cannot be read"),
+                None => {
+                    channel.tell_trouble(Work::Flights, "the answer of look.lua cannot be read");
+                }
             },
         }
     }
@@ -400,9 +403,16 @@ impl RedisQueue {
         Vec::new()
     }
 
-    fn claimed(state: &mut State, number: u32, entries: Vec<Entry>, count: u32, now: u64) {
+    fn claimed(
+        &self,
+        state: &mut State,
+        number: u32,
+        entries: Vec<Entry>,
+        (count, since): (u32, u64),
+        now: u64,
+    ) {
         let is_full = entries.len() >= count as usize;
-        Self::begin(state, number, entries, now);
+        self.begin(state, number, entries, since, now);
         let is_stopped = state.stopped;
         let channel = &mut state.channels[number as usize];
         channel.backlog = is_full;
@@ -420,11 +430,11 @@ impl RedisQueue {
         }
     }
 
-    fn looked(&self, state: &mut State, number: u32, looked: Looked, now: u64) {
+    fn looked(&self, state: &mut State, number: u32, looked: Looked, since: u64, now: u64) {
         let Looked { waits, next, paused, entries } = looked;
         let is_full = !waits;
         let none = entries.is_empty();
-        Self::begin(state, number, entries, now);
+        self.begin(state, number, entries, since, now);
         let hears = self.hears.load(Relaxed);
         let channel = &mut state.channels[number as usize];
         channel.backlog = is_full;

@@ -5,13 +5,17 @@
 
 use super::{
     RedisQueue, State,
-    channel::{NEVER, Place},
+    channel::{Channel, NEVER, Place, Work},
     entry::{array, field, integer, text},
     keys::{GROUP, Keys, NOBODY, lease_of},
     report::MOST_DEAD,
     scripts,
 };
-use crate::{event_queue::adapter::Level, redis::Command};
+use crate::{
+    error::{Error, Result},
+    event_queue::adapter::Level,
+    redis::Command,
+};
 use redis::Value;
 use std::{
     sync::{Arc, Weak, atomic::Ordering::Relaxed},
@@ -152,7 +156,10 @@ impl RedisQueue {
     pub(super) fn alive(&self) {
         let mut state = self.lock();
         state.asked_at = None;
-        state.stalled = false;
+        if std::mem::take(&mut state.stalled) {
+            // What begins from now on has what is left of the lease.
+            self.sooner.notify_one();
+        }
     }
 
     /// A flight that is not over although all deadlines have passed must not keep a channel silent.
@@ -166,15 +173,7 @@ impl RedisQueue {
         for (number, channel) in (0_u32..).zip(channels) {
             let first = channel.flights.first().map_or(NEVER, |flight| flight.since);
             if first.saturating_add(patience) < now {
-                // What they tell is told again: that does no harm.
-                for flight in std::mem::take(&mut channel.flights).into_iter().rev() {
-                    *suspects -= flight.suspects;
-                    flight.reports.all.iter().rev().cloned().for_each(|report| {
-                        channel.reports.push_front(report);
-                    });
-                }
-                channel.recovers = true;
-                channel.looks = true;
+                *suspects -= channel.give_up_flights();
                 channel.owner.log(
                     Level::Error,
                     format!(
@@ -195,13 +194,13 @@ impl RedisQueue {
     /// Reading what comes after all that there can be: the server notes that it has heard of the consumer.
     async fn renew(&self) {
         let now = self.alarm.now();
-        let (numbers, commands): (Vec<usize>, Vec<Command>) = {
+        let (renewed, commands): (Vec<(u32, Arc<Keys>)>, Vec<Command>) = {
             let mut state = self.lock();
             let beat = self.beat_length();
             if state.stalled || state.opened_at.is_none() {
                 return;
             }
-            let due = state.channels.iter_mut().enumerate().filter(|(_, channel)| {
+            let due = (0_u32..).zip(&mut state.channels).filter(|(_, channel)| {
                 channel.holds() && now.saturating_sub(channel.renewed_at) >= beat / 2
             });
             due.map(|(number, channel)| {
@@ -210,7 +209,8 @@ impl RedisQueue {
                 // One below what stands for what is new.
                 let last = "18446744073709551615-18446744073709551614";
                 let words = ["XREADGROUP", "GROUP", GROUP, consumer, "COUNT", "1", "STREAMS"];
-                (number, Command::new(words.into_iter().chain([stream, last])))
+                let command = Command::new(words.into_iter().chain([stream, last]));
+                ((number, Arc::clone(&channel.keys)), command)
             })
             .unzip()
         };
@@ -220,9 +220,10 @@ impl RedisQueue {
         // What fails is renewed by the next turn, within the lease.
         let Ok(replies) = self.redis().batch(commands).await else { return };
         let mut state = self.lock();
-        for (number, reply) in numbers.into_iter().zip(replies) {
+        for ((number, keys), reply) in renewed.into_iter().zip(replies) {
+            let Some(channel) = state.subscription(number, &keys) else { continue };
             if reply.is_ok_and(|reply| self.redis().check(reply).is_ok()) {
-                state.channels[number].heard(now, self.settings.lease);
+                channel.heard(now, self.settings.lease);
             }
         }
     }
@@ -250,21 +251,23 @@ impl RedisQueue {
         });
         let Ok(replies) = self.redis().batch(commands.collect()).await else { return };
         let mut replies = replies.into_iter();
-        for (number, _) in channels {
+        for (number, keys) in channels {
             let (groups, first) = (replies.next(), replies.next());
             let Some(Ok(groups)) = groups else { continue };
             let first = first.and_then(Result::ok);
-            self.take_look(number, groups, first.as_ref());
+            self.take_look(number, &keys, groups, first.as_ref());
         }
     }
 
-    fn take_look(&self, number: u32, groups: Value, first: Option<&Value>) {
+    fn take_look(&self, number: u32, keys: &Arc<Keys>, groups: Value, first: Option<&Value>) {
         let mut state = self.lock();
         let now = self.alarm.now();
-        let is_gone = matches!(&groups, Value::ServerError(error) if error.details().unwrap_or_default().contains("no such key"));
-        if matches!(groups, Value::ServerError(_)) && !is_gone {
-            return;
-        }
+        let Some(channel) = state.subscription(number, keys) else { return };
+        let groups = match self.redis().check(groups) {
+            Err(Error::Redis(text)) if text.contains("no such key") => Value::Nil,
+            Err(error) => return channel.tell_trouble(Work::Keeping, &error.to_string()),
+            Ok(groups) => groups,
+        };
         let is_ours =
             |info: &&Value| field(info, "name").cloned().and_then(text).as_deref() == Some(GROUP);
         let groups = array(groups);
@@ -322,29 +325,53 @@ impl RedisQueue {
         };
         for (number, keys, own) in due {
             let question = Command::new(["XINFO", "CONSUMERS", &keys.stream, GROUP]);
-            let Ok(consumers) = self.redis().ask(question).await else { continue };
+            let consumers = match self.redis().ask(question).await {
+                Ok(consumers) => consumers,
+                Err(error) => {
+                    self.tell_trouble(number, &keys, &error);
+                    continue;
+                }
+            };
             let (ours, others): (Vec<_>, Vec<_>) = array(consumers)
                 .iter()
                 .filter_map(Other::read)
                 .filter(|other| other.name != NOBODY)
                 .partition(|other| *other.name == *own);
-            self.compare(number, ours.first().map_or(0, |ours| ours.pending));
-            let mut next = NEVER;
+            self.compare(number, &keys, ours.first().map_or(0, |ours| ours.pending));
+            let mut next = Ok(NEVER);
             for other in others {
-                next = next.min(self.check(number, &keys, &other).await);
+                let checked = self.check(number, &keys, &other).await;
+                next = next.and_then(|next| Ok(next.min(checked?)));
+            }
+            if let Err(error) = &next {
+                self.tell_trouble(number, &keys, error);
             }
             let mut state = self.lock();
-            let channel = &mut state.channels[number as usize];
-            channel.check_at = channel.check_at.min(next);
+            let Some(channel) = state.subscription(number, &keys) else { continue };
+            if let Ok(next) = next {
+                channel.works(Work::Keeping);
+                channel.check_at = channel.check_at.min(next);
+            }
+        }
+    }
+
+    /// What the server refuses is told, once; when it is away, that is told elsewhere.
+    fn tell_trouble(&self, number: u32, keys: &Arc<Keys>, error: &Error) {
+        let is_gone = |text: &str| text.contains("NOGROUP") || text.contains("no such key");
+        if let Error::Redis(text) = error
+            && !is_gone(text)
+            && let Some(channel) = self.lock().subscription(number, keys)
+        {
+            channel.tell_trouble(Work::Keeping, text);
         }
     }
 
     /// A node that holds more than it knows of never runs the rest, and keeps it from others: a claim that came to the
     /// server late, as from a connection that was given up.
-    fn compare(&self, number: u32, pending: u64) {
+    fn compare(&self, number: u32, keys: &Arc<Keys>, pending: u64) {
         let mut state = self.lock();
         let now = self.alarm.now();
-        let channel = &mut state.channels[number as usize];
+        let Some(channel) = state.subscription(number, keys) else { return };
         let known = u64::from(channel.running) + channel.reports.len() as u64;
         if channel.flights.is_empty() && pending > known {
             channel.recovers = true;
@@ -353,7 +380,7 @@ impl RedisQueue {
     }
 
     /// Takes the messages of a consumer whose lease is over. Gives when to look at it again.
-    async fn check(&self, number: u32, keys: &Keys, other: &Other) -> u64 {
+    async fn check(&self, number: u32, keys: &Arc<Keys>, other: &Other) -> Result<u64> {
         let lease = lease_of(&other.name).unwrap_or(self.settings.lease);
         let patience = if other.pending > 0 { lease } else { FORGOTTEN.max(lease) };
         let now = self.alarm.now();
@@ -361,14 +388,19 @@ impl RedisQueue {
         let opened = self.lock().opened_at.unwrap_or(now);
         let left = patience.saturating_sub(other.idle).max((opened + lease).saturating_sub(now));
         if left > 0 {
-            return if other.pending > 0 { now + left + MARGIN } else { NEVER };
+            return Ok(if other.pending > 0 { now + left + MARGIN } else { NEVER });
         }
-        self.take_over(number, keys, other, patience).await;
-        NEVER
+        self.take_over(number, keys, other, patience).await.map(|()| NEVER)
     }
 
-    async fn take_over(&self, number: u32, keys: &Keys, other: &Other, lease: u64) {
-        let (mut moved, mut dead) = (0, 0);
+    async fn take_over(
+        &self,
+        number: u32,
+        keys: &Arc<Keys>,
+        other: &Other,
+        lease: u64,
+    ) -> Result<()> {
+        let (mut moved, mut dead, mut done) = (0, 0, Ok(()));
         let all = [&keys.stream, &keys.later, &keys.dead, &keys.ids, &keys.hungry];
         let most = self.settings.max_crashes;
         let error = format!("its node ended while it ran, {most} times");
@@ -387,8 +419,14 @@ impl RedisQueue {
                     ],
                 )
                 .await;
-            let numbers: Vec<i64> =
-                array(answer.unwrap_or(Value::Nil)).iter().filter_map(integer).collect();
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(error) => {
+                    done = Err(error);
+                    break;
+                }
+            };
+            let numbers: Vec<i64> = array(answer).iter().filter_map(integer).collect();
             let [again, buried, more] = numbers[..] else { break };
             moved += again;
             dead += buried;
@@ -397,10 +435,10 @@ impl RedisQueue {
             }
         }
         if moved + dead == 0 {
-            return;
+            return done;
         }
         let mut state = self.lock();
-        let channel = &mut state.channels[number as usize];
+        let Some(channel) = state.subscription(number, keys) else { return done };
         let (name, node) = (&channel.name, &other.name);
         let run_again = format!(
             "node {node} of event queue channel {name} has not renewed its lease of {lease} ms: {moved} messages are run again"
@@ -413,6 +451,14 @@ impl RedisQueue {
         if channel.free() > 0 && !channel.stopped {
             channel.owner.ready();
         }
+        done
+    }
+}
+
+impl State {
+    /// The channel of that number, unless it has become another's since its keys were asked for.
+    fn subscription(&mut self, number: u32, keys: &Arc<Keys>) -> Option<&mut Channel> {
+        self.channels.get_mut(number as usize).filter(|channel| Arc::ptr_eq(&channel.keys, keys))
     }
 }
 

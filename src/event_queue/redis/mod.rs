@@ -59,6 +59,9 @@ struct Claimed {
     entry: String,
     own_id: Option<String>,
     tries: Tries,
+    /// When it was asked for.
+    since: u64,
+    cancelled: bool,
 }
 
 /// The event queue of one app or adapter.
@@ -78,6 +81,8 @@ pub struct RedisQueue {
     hears: AtomicBool,
     /// How often messages waited of which this node was not told.
     silent: AtomicU64,
+    /// The server does not let anybody be told of messages.
+    wake_refused: AtomicBool,
     monitor_id: u64,
 }
 
@@ -131,6 +136,7 @@ impl RedisQueue {
             sooner: Arc::default(),
             hears: AtomicBool::new(false),
             silent: AtomicU64::new(0),
+            wake_refused: AtomicBool::new(false),
             monitor_id,
         });
         queue.alarm.start(runtime, Arc::downgrade(&queue));
@@ -174,10 +180,9 @@ impl RedisQueue {
 
     fn subscribe_channel(&self, name: &str, concurrency: u32, owner: Arc<dyn Consumer>) -> u32 {
         let mut state = self.state.lock();
-        // One that has ended altogether begins anew: who subscribes again and again needs no more of them.
-        let is_over =
-            |it: &Channel| it.stopped && &*it.name == name && !it.holds() && it.is_settled();
-        let index = state.channels.iter().position(is_over).unwrap_or(state.channels.len());
+        // The place of one that has ended altogether is taken: who subscribes again and again needs no more of them.
+        let index = state.channels.iter().position(|channel| channel.is_over);
+        let index = index.unwrap_or(state.channels.len());
         let number = u32::try_from(index).unwrap_or(u32::MAX);
         let place = format!("{}/{number}", self.node);
         let consumer = format!("{place}:{}", self.settings.lease);
@@ -204,6 +209,9 @@ impl RedisQueue {
         self.fire(commands);
         self.pump(&mut state, number, now);
         self.set_alarm(&state, number);
+        if let Some(channel) = state.channels.get_mut(number as usize) {
+            channel.end_if_over();
+        }
     }
 
     /// Sends commands whose replies do not matter.
@@ -231,6 +239,7 @@ impl RedisQueue {
                 state.report(run, outcome);
                 if let Some(other) = other {
                     self.pump(state, other, now);
+                    state.channels[other as usize].end_if_over();
                 }
             }
             let stopped = state.stopped;
@@ -286,11 +295,19 @@ impl RedisQueue {
     }
 
     fn cancelled(&self, number: u32, entry: &str) {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        let State { running, channels, .. } = &mut *state;
+        let Some(channel) = channels.get_mut(number as usize) else { return };
         let is_meant = |run: &Run<Claimed>| run.channel == number && run.inner.entry == entry;
-        let ticket = state.running.iter().find(|(_, run)| is_meant(run)).map(|(ticket, _)| ticket);
-        if let (Some(ticket), Some(channel)) = (ticket, state.channels.get(number as usize)) {
+        let ticket = running.iter().find(|(_, run)| is_meant(run)).map(|(ticket, _)| ticket);
+        if let Some((ticket, run)) =
+            ticket.and_then(|ticket| Some((ticket, running.get_mut(ticket)?)))
+        {
+            run.inner.cancelled = true;
             channel.owner.cancelled(ticket);
+        } else if channel.asks() {
+            // What is told overtakes replies.
+            channel.cancelled.push(entry.to_owned());
         }
     }
 
@@ -330,8 +347,10 @@ impl RedisQueue {
         }
     }
 
-    /// Begins runs, and tells their owner.
-    fn begin(state: &mut State, number: u32, entries: Vec<Entry>, now: u64) {
+    /// Begins runs of what was asked for at `since`, and tells their owner.
+    fn begin(&self, state: &mut State, number: u32, entries: Vec<Entry>, since: u64, now: u64) {
+        let bytes = entries.iter().map(|entry| entry.text.len()).sum();
+        state.channels[number as usize].fetched(entries.len(), bytes);
         let mut deliveries = Vec::with_capacity(entries.len());
         for Entry { id: entry, text, own_id, tries } in entries {
             if state.closed {
@@ -340,11 +359,20 @@ impl RedisQueue {
                 state.channels[number as usize].reports.push_back(back);
                 continue;
             }
-            let claimed = Claimed { entry, own_id, tries };
+            let channel = &mut state.channels[number as usize];
+            if channel.cancelled.contains(&entry) {
+                let line = format!(
+                    "message {entry} of event queue channel {} was cancelled",
+                    channel.name
+                );
+                channel.owner.log(Level::Info, line);
+                channel.reports.push_back(Report::Done { entry, own_id });
+                continue;
+            }
+            let claimed = Claimed { entry, own_id, tries, since, cancelled: false };
             let Some(options) = Options::of(&text) else {
                 let error = "the message cannot be read".to_owned();
                 let Claimed { entry, tries, .. } = claimed;
-                let channel = &mut state.channels[number as usize];
                 let line = format!(
                     "message {entry} of event queue channel {} cannot be read, and is a dead letter",
                     channel.name
@@ -363,7 +391,8 @@ impl RedisQueue {
         let channel = &mut state.channels[number as usize];
         channel.running += u32::try_from(deliveries.len()).unwrap_or(u32::MAX);
         if !deliveries.is_empty() {
-            channel.owner.begin(deliveries);
+            let left = channel.left(since, now, self.settings.lease);
+            channel.owner.begin_within(deliveries, left);
         }
     }
 
@@ -389,7 +418,8 @@ impl State {
 
     /// What became of a run is to be told to the server.
     fn report(&mut self, run: Run<Claimed>, outcome: Outcome) {
-        let Run { channel, options, retried, inner: Claimed { entry, own_id, tries }, .. } = run;
+        let Run { channel, options, retried, inner: Claimed { entry, own_id, tries, .. }, .. } =
+            run;
         let report = match outcome {
             Outcome::Processed => Report::Done { entry, own_id },
             Outcome::Failed(_) if options.allows_retry(retried) => {

@@ -10,13 +10,13 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    event_queue::adapter::{Message, Publish},
+    event_queue::adapter::{Level, Message, Publish},
     redis::{Command, is_unknown},
 };
 use redis::Value;
 use std::{
     hash::{BuildHasher, RandomState},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::SystemTime,
 };
 
@@ -93,8 +93,24 @@ impl RedisQueue {
             let id = reply.and_then(|reply| self.redis().check(reply)).map(text);
             done(id.and_then(|id| id.ok_or_else(no_id)));
         }
-        if replies.next().is_some_and(|told| told.is_ok_and(|reply| is_unknown(&reply))) {
-            self.fire(vec![wake(&Keys::of(&group.channel), count, true)]);
+        match replies.next() {
+            Some(Ok(reply)) if is_unknown(&reply) => {
+                self.fire(vec![wake(&Keys::of(&group.channel), count, true)]);
+            }
+            Some(Ok(reply)) => self.woken(&group.channel, self.redis().check(reply).err()),
+            _ => {}
+        }
+    }
+
+    /// That nobody can be told of messages is said once: nodes find them all the same, within a lease.
+    fn woken(&self, channel: &str, refused: Option<Error>) {
+        match refused {
+            None if !self.wake_refused.load(Relaxed) => {}
+            None => self.wake_refused.store(false, Relaxed),
+            Some(_) if self.wake_refused.swap(true, Relaxed) => {}
+            Some(error) => self.environment.log(Level::Warn, format!(
+                "event queue channel {channel}: nodes cannot be told of messages, and find them later: {error}"
+            )),
         }
     }
 

@@ -1,4 +1,5 @@
--- What the scripts have in common.
+-- What the scripts have in common. A server may refuse any of their commands, as by its rules of access, after those
+-- before it have been done. So all are in an order in which nothing is lost then, and doing it all again does no harm.
 local GROUP = 'mortise'
 -- Whose the messages are that wait for their next attempt.
 local NOBODY = '-'
@@ -27,10 +28,10 @@ end
 
 -- The message is processed, or gone: its id may be queued again.
 local function finish(stream, ids, entry, id)
-  local was_there = redis.call('XDEL', stream, entry) == 1
+  redis.call('XDEL', stream, entry)
   redis.call('XACK', stream, GROUP, entry)
   -- Told twice it may be another's by now.
-  if was_there and id ~= '' then redis.call('HDEL', ids, id) end
+  if id ~= '' and redis.call('HGET', ids, id) == entry then redis.call('HDEL', ids, id) end
 end
 
 local function fields_of(entry)
@@ -44,6 +45,10 @@ local function bury(stream, dead, ids, entry, tries, error, most)
   local found = redis.call('XRANGE', stream, entry, entry)[1]
   local fields = found and fields_of(found) or {}
   if found then
+    -- Refused now or not at all, or each time that it is told makes a letter.
+    redis.call('XDEL', stream, '0-0')
+    redis.call('XACK', stream, GROUP, '0-0')
+    redis.call('HDEL', ids, '')
     -- An entry that is none of ours is kept as it is.
     redis.call('XADD', dead, 'MAXLEN', most, '*', 'm', fields.m or cjson.encode(found[2]), 'u', fields.u or entry, 'r', whole((tries - 1) % CRASH), 'e', error)
   end
@@ -52,6 +57,6 @@ end
 
 -- The message is to be run again, in `delay` milliseconds.
 local function put_back(stream, later, entry, tries, due)
-  redis.call('XCLAIM', stream, GROUP, NOBODY, 0, entry, 'RETRYCOUNT', tries, 'JUSTID')
   redis.call('ZADD', later, whole(due), 'r' .. entry .. ' ' .. tries)
+  redis.call('XCLAIM', stream, GROUP, NOBODY, 0, entry, 'RETRYCOUNT', tries, 'JUSTID')
 end

@@ -7,10 +7,11 @@ for i = 1, #ARGV, 3 do
   if id == '' then
     id = redis.call('XADD', stream, '*', 'm', text)
     added = added + 1
-  elseif redis.call('HSETNX', ids, id, '') == 1 then
+  elseif redis.call('HEXISTS', ids, id) == 0 then
     if delay > 0 then
       redis.call('HSET', delayed, id, text)
       redis.call('ZADD', later, whole(clock() + delay), 'd' .. id)
+      redis.call('HSET', ids, id, '')
       -- Who waits for messages is to know when the first is due.
       if redis.call('ZRANGE', later, 0, 0)[1] == 'd' .. id then added = added + 1 end
     else

@@ -38,6 +38,6 @@ for _, item in ipairs(pending) do
     moved = moved + 1
   end
 end
-if #pending < BATCH then redis.call('XGROUP', 'DELCONSUMER', stream, GROUP, consumer) end
 wake(hungry, moved)
+if #pending < BATCH then redis.call('XGROUP', 'DELCONSUMER', stream, GROUP, consumer) end
 return { moved, buried, #pending == BATCH and 1 or 0 }

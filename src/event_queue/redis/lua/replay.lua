@@ -5,7 +5,7 @@ local count = 0
 for _, letter in ipairs(ARGV) do
   local found = redis.call('XRANGE', dead, letter, letter)[1]
   local fields = found and fields_of(found)
-  if fields and redis.call('HSETNX', ids, fields.u, '') == 1 then
+  if fields and redis.call('HEXISTS', ids, fields.u) == 0 then
     redis.call('HSET', ids, fields.u, redis.call('XADD', stream, '*', 'm', fields.m, 'u', fields.u))
     redis.call('XDEL', dead, letter)
     count = count + 1
