@@ -13,21 +13,24 @@
 mod adapter;
 mod channel;
 mod connection;
+mod deadlines;
 mod entry;
 mod flight;
 mod keeper;
 mod keys;
+mod news;
+mod others;
 mod publish;
 mod report;
 mod scripts;
 
 use super::{
     adapter::{Consumer, Delivery, Environment, Finished, Level, Options, Outcome},
-    running::{Due, Run, Running},
+    running::{Run, Running},
     settings::Settings,
 };
 use crate::{
-    alarm::{Alarm, Alarmed},
+    alarm::Alarm,
     redis::{Command, Config, Redis},
 };
 use channel::{Channel, NEVER, Place};
@@ -254,99 +257,6 @@ impl RedisQueue {
         });
     }
 
-    /// The server tells something.
-    fn heard(&self, text: &str) {
-        let mut words = text.split(' ');
-        let (what, number, entry) = (words.next(), words.next(), words.next());
-        let Some(number) = number.and_then(|number| number.parse().ok()) else { return };
-        match (what, entry) {
-            (Some("w"), _) => self.told(number),
-            (Some("p"), _) => self.paused(number),
-            (Some("c"), Some(entry)) => self.cancelled(number, entry),
-            _ => {}
-        }
-    }
-
-    /// There are messages.
-    fn told(&self, number: u32) {
-        let is_cluster = self.redis().is_cluster();
-        self.act(number, |state, commands, now| {
-            let stopped = state.stopped;
-            let channel = &mut state.channels[number as usize];
-            channel.told_in_flight = !channel.flights.is_empty();
-            // In a cluster each node tells of the same, and late ones may come after the place was taken again.
-            let is_sure = !channel.told_in_flight && !is_cluster;
-            channel.place = if is_sure { Place::Free } else { Place::Unknown };
-            channel.looks = true;
-            if stopped || channel.stopped || channel.is_full() {
-                commands.push(wake_next(channel));
-            } else {
-                channel.told_at = Some(now);
-                channel.owner.ready();
-            }
-        });
-    }
-
-    /// The channel is paused: what is fetched next is fetched by looking, which heeds it.
-    fn paused(&self, number: u32) {
-        if let Some(channel) = self.state.lock().channels.get_mut(number as usize) {
-            channel.looks = true;
-        }
-    }
-
-    fn cancelled(&self, number: u32, entry: &str) {
-        let mut state = self.state.lock();
-        let State { running, channels, .. } = &mut *state;
-        let Some(channel) = channels.get_mut(number as usize) else { return };
-        let is_meant = |run: &Run<Claimed>| run.channel == number && run.inner.entry == entry;
-        let ticket = running.iter().find(|(_, run)| is_meant(run)).map(|(ticket, _)| ticket);
-        if let Some((ticket, run)) =
-            ticket.and_then(|ticket| Some((ticket, running.get_mut(ticket)?)))
-        {
-            run.inner.cancelled = true;
-            channel.owner.cancelled(ticket);
-        } else if channel.asks() {
-            // What is told overtakes replies.
-            channel.cancelled.push(entry.to_owned());
-        }
-    }
-
-    /// The connection stands anew.
-    fn opened(&self, hears: bool) {
-        self.hears.store(hears, Relaxed);
-        let mut state = self.state.lock();
-        let now = self.alarm.now();
-        state.opened_at = Some(now);
-        for number in 0..u32::try_from(state.channels.len()).unwrap_or(u32::MAX) {
-            let stopped = state.stopped;
-            let channel = &mut state.channels[number as usize];
-            channel.place = Place::Unknown;
-            channel.looks = true;
-            channel.again_at = NEVER;
-            channel.told_at = None;
-            // What was sent as the connection broke may not have been heard.
-            channel.renewed_at = 0;
-            if !stopped && !channel.stopped && !channel.is_full() {
-                channel.owner.ready();
-            }
-            self.pump(&mut state, number, now);
-        }
-        drop(state);
-        self.sooner.notify_one();
-    }
-
-    /// The connection is lost; on a cluster, one of them.
-    fn lost(&self) {
-        let mut state = self.state.lock();
-        if !self.redis().is_cluster() {
-            state.opened_at = None;
-        }
-        for channel in &mut state.channels {
-            channel.place = Place::Unknown;
-            channel.looks = true;
-        }
-    }
-
     /// Begins runs of what was asked for at `since`, and tells their owner.
     fn begin(&self, state: &mut State, number: u32, entries: Vec<Entry>, since: u64, now: u64) {
         let bytes = entries.iter().map(|entry| entry.text.len()).sum();
@@ -443,62 +353,6 @@ fn leave(channel: &Channel) -> Command {
     let keys = [channel.keys.stream.as_bytes(), channel.keys.hungry.as_bytes()];
     let arguments = [channel.consumer.as_bytes(), channel.place_name.as_bytes()];
     scripts::LEAVE.command(true, &keys, &arguments)
-}
-
-impl Alarmed for RedisQueue {
-    fn ring(&self, now: u64) -> Option<u64> {
-        let hears = self.hears.load(Relaxed);
-        let mut state = self.state.lock();
-        let mut commands = Vec::new();
-        for due in state.running.ring(now) {
-            match due {
-                Due::TimedOut { channel, ticket } => {
-                    state.channels[channel as usize].owner.timed_out(ticket);
-                }
-                Due::Overrun { ticket, run } => {
-                    state.free_slot(&run);
-                    let (channel, most) =
-                        (&state.channels[run.channel as usize], self.settings.max_run);
-                    let id = run.inner.own_id.as_ref().unwrap_or(&run.inner.entry);
-                    channel.owner.log(Level::Error, format!(
-                        "message {id} of event queue channel {} has run for {most} ms (maxRun), which counts as a failure; what its handler still says is ignored", channel.name
-                    ));
-                    channel.owner.given_up(ticket);
-                    state.report(run, Outcome::Failed(format!("it ran for more than {most} ms")));
-                }
-            }
-        }
-        for number in 0..u32::try_from(state.channels.len()).unwrap_or(u32::MAX) {
-            let stopped = state.stopped;
-            let channel = &mut state.channels[number as usize];
-            if channel.told_at.is_some_and(|at| at + PATIENCE <= now) {
-                channel.told_at = None;
-                commands.push(wake_next(channel));
-            }
-            if channel.due_at <= now {
-                channel.due_at = NEVER;
-                channel.looks = true;
-                if !stopped && !channel.stopped && !channel.is_full() {
-                    // As if it were told: unless it looks, the next is to.
-                    channel.told_at = channel.told_at.or(hears.then_some(now));
-                    channel.owner.ready();
-                } else if hears {
-                    commands.push(wake_next(channel));
-                }
-            }
-            if channel.again_at <= now {
-                channel.again_at = NEVER;
-                if !stopped && !channel.stopped && !channel.is_full() {
-                    channel.owner.ready();
-                }
-            }
-            self.pump(&mut state, number, now);
-        }
-        self.fire(commands);
-        let channels = state.channels.iter().map(Channel::next_at).min().unwrap_or(NEVER);
-        let next = channels.min(state.running.next_due().unwrap_or(NEVER));
-        (next != NEVER).then_some(next)
-    }
 }
 
 impl Drop for RedisQueue {
