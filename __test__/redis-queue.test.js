@@ -544,7 +544,7 @@ describe('an event queue on Redis', () => {
     const publishing = rejection(queue.publish('c', 1));
     const begun = performance.now();
     await queue.close();
-    expect(performance.now() - begun).toBeLessThan(2500);
+    expect(performance.now() - begun).toBeLessThan(10_000);
     expect(['E_CLOSED', 'E_TIMEOUT', 'E_UNAVAILABLE']).toContain((await publishing).code);
   });
 

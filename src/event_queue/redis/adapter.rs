@@ -61,12 +61,10 @@ impl RedisQueue {
         Ok(letters.into_iter().filter(is_chosen).map(|(entry, _)| entry).collect())
     }
 
-    /// Waits until all that is to be told was told, as long as a command may take, and for a server that was lost as
-    /// long as commands wait for it.
-    async fn settle_all(&self) {
-        let config = self.redis().config();
-        let (deadline, patient_until) =
-            (Instant::now() + config.command_timeout, Instant::now() + config.grace);
+    /// Waits until all that is to be told was told, until the deadline, and for a server that was lost as long as
+    /// commands wait for it.
+    async fn settle_all(&self, deadline: Instant) {
+        let patient_until = Instant::now() + self.redis().config().grace;
         loop {
             let settled = self.settled.notified();
             tokio::pin!(settled);
@@ -168,10 +166,12 @@ impl EventQueueAdapter for RedisQueue {
                 self.pump(&mut state, number, now);
             }
         }
-        self.settle_all().await;
+        // A server that does not answer is waited for as long as a command may take, not once more for each step.
+        let deadline = Instant::now() + self.redis().config().command_timeout;
+        self.settle_all(deadline).await;
         let commands: Vec<Command> = self.lock().channels.iter().map(super::leave).collect();
         if self.lock().opened_at.is_some() && !commands.is_empty() {
-            _ = self.redis().batch(commands).await;
+            _ = timeout_at(deadline, self.redis().batch(commands)).await;
         }
         self.connection.leave(&self.this, &self.node);
         self.redis().monitor().unlisten(self.monitor_id);
