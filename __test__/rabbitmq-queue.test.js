@@ -341,7 +341,7 @@ describe('the queue on RabbitMQ', () => {
     const queue = await open();
     queue.subscribe('c', { process: () => undefined, idle: () => false });
     await queue.publish('c', 1);
-    server.control('delete_queue', `mortise.${app}.c`);
+    await server.control('delete_queue', `mortise.${app}.c`);
     const error = await rejection(queue.publish('c', 2));
     expect(error.code).toBe('E_RABBITMQ');
     await queue.publish('c', 3);

@@ -1,8 +1,8 @@
 'use strict';
 // The brokers that event queues are tested on: how one is started, and how a queue reaches it.
 //
-// A broker keeps what it has acknowledged when it is killed; `start` gives a server with `port`, `kill`, `up`, `pause`,
-// `resume` and `stop`. `url` gives the option `url` of a queue that reaches it, or a proxy before it, on that port: quick to
+// A broker keeps what it has acknowledged when it is killed; `start` gives a server with `port`, `kill`, `shutDown`, `up`,
+// `pause`, `resume` and `stop`. `url` gives the option `url` of a queue that reaches it, or a proxy before it, on that port: quick to
 // give up, so that a test need not wait. Those that differ in `nth` share no connection, as different processes. `lease`
 // gives the option of that name, where there are leases.
 
@@ -18,7 +18,6 @@ const redis = {
   isolates: true,
   countsDelayed: true,
   reconnectsAtOnce: true,
-  recoversQueues: true,
   start: () => RedisServer.start(['appendonly yes', 'appendfsync always']),
   url: (port, nth = 0) => ({ port, ...QUICK, heartbeat: 200 + nth }),
   /** What a refused connection and a server that does not answer are told by. */
@@ -39,8 +38,6 @@ const rabbitmq = {
   countsDelayed: false,
   /** Pauses between connections grow up to a second while none lasts. */
   reconnectsAtOnce: false,
-  /** A broker of one node, version 3.10, may elect no leader for a queue after it was killed: nobody can use that queue then, whatever the client. */
-  recoversQueues: false,
   start: () => RabbitMQServer.start(),
   url: (port) => ({ url: `amqp://guest:guest@127.0.0.1:${port}`, commandTimeout: 2000, connectTimeout: 2000, heartbeat: 1000 }),
   away: ['E_UNAVAILABLE', 'E_TIMEOUT'],
