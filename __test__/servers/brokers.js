@@ -41,6 +41,11 @@ const rabbitmq = {
   start: () => RabbitMQServer.start(),
   url: (port) => ({ url: `amqp://guest:guest@127.0.0.1:${port}`, commandTimeout: 2000, connectTimeout: 2000, heartbeat: 1000 }),
   away: ['E_UNAVAILABLE', 'E_TIMEOUT'],
+  /** Queues that hold messages, beside those in which pauses are noted. */
+  left: async (server) => {
+    const queues = (await server.control('list_queues', '--no-table-headers', 'name', 'messages')).trim().split('\n');
+    return queues.filter((line) => !/\.delays\t|\t0$/.test(line));
+  },
 };
 
 module.exports = { rabbitmq, redis };
