@@ -3,6 +3,9 @@
 // is asked for every run but the first of a message, with those before it, in the order of their begins; it
 // says the reason, or nothing when there is none.
 
+/** In the fault test, in milliseconds; on RabbitMQ it is the measure of how long handlers and faults last, and no more. */
+const LEASE = 3000;
+
 const overlap = ({ at, until }, from, to) => Math.max(0, Math.min(until, to) - Math.max(at, from));
 
 /** The time within a span that intervals cover, those that overlap once. */
@@ -142,4 +145,10 @@ function connections({ heartbeat, outages, histories }) {
   };
 }
 
-module.exports = { connections, leases };
+/** What the checker is given for each broker. */
+const RULES = {
+  redis: { reasons: leases, lease: LEASE },
+  rabbitmq: { reasons: connections, heartbeat: 1000 },
+};
+
+module.exports = { LEASE, RULES };
