@@ -63,6 +63,12 @@ class Nodes {
     for (const { child: process_ } of this.all) if (process_.connected) process_.send(order, () => {});
   }
 
+  /** Also after a test that failed halfway. */
+  kill() {
+    this.over = true;
+    for (const { child: process_ } of this.all) process_.kill('SIGKILL');
+  }
+
   async until(what, condition, deadline = 60_000) {
     await until(() => this.all.every(condition), deadline).catch(() => {
       throw new Error(`not ${what}: ${JSON.stringify(this.all.map(({ history: { name }, ready, quiet }) => ({ name, ready, quiet })))}`);
@@ -141,10 +147,12 @@ const all = [['Redis', 'redis'], ['RabbitMQ', 'rabbitmq']];
 
 describe.each(all)('a queue on %s', (_, name) => {
   const broker = brokers[name];
+  let nodes;
+  afterEach(() => nodes?.kill());
 
   test('nothing that was accepted is lost, and nothing runs twice without a crash or a lapse', async () => {
     const server = await broker.start();
-    const nodes = new Nodes(name, server);
+    nodes = new Nodes(name, server);
     await nodes.start();
     // What a broker has made just now it may not have any more when it is killed.
     await nodes.until('ready', ({ ready }) => ready);
