@@ -231,6 +231,19 @@ describe('the queue on RabbitMQ', () => {
     await until(() => got.length === 1);
   });
 
+  test('queues that are not there may be asked for any number of times, and nothing else suffers from it', async () => {
+    const queue = await open();
+    queue.subscribe('c', { process: () => undefined, idle: () => false });
+    await queue.publish('c', 1);
+    // A connection has 2047 AMQP channels, and the broker ends one whenever there are no dead letters.
+    for (let n = 0; n < 1200; n++) expect(await queue.counts('c')).toMatchObject({ waiting: 1, dead: 0, paused: false });
+    await queue.publish('c', 2, { delay: 77_000 });
+    const runs = holding(queue, 'new');
+    await queue.publish('new', 3);
+    await until(() => runs.length === 1);
+    expect(queue.health().state).toBe('ready');
+  });
+
   test('a broker that is killed and started again has all that was stored, and is consumed again', async () => {
     const own = await RabbitMQServer.start();
     const queue = await open({ url: own.url });
@@ -447,7 +460,7 @@ describe('the queue on RabbitMQ', () => {
     const queue = await open();
     queue.subscribe('c', { process: () => undefined, idle: () => false });
     await queue.publish('c', 1);
-    server.control('delete_queue', `mortise.${app}.c`);
+    await server.control('delete_queue', `mortise.${app}.c`);
     const error = await rejection(queue.publish('c', 2));
     expect(error.code).toBe('E_RABBITMQ');
     await queue.publish('c', 3);

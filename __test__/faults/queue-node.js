@@ -8,6 +8,8 @@ const brokers = require('../servers/brokers');
 
 const { HISTORY, NAME, ROLE, BROKER, PORT, LEASE } = process.env;
 const CHANNELS = ['a', 'b', 'c'];
+/** Few, so that a broker that has a queue for each is not killed just after one was declared. */
+const PAUSES = [50, 150, 400];
 const broker = brokers[BROKER];
 const lease = Number(LEASE);
 
@@ -33,7 +35,10 @@ async function work([publisher, n], { retried }) {
   write('run', publisher, n, retried);
   const kind = Math.random();
   if (kind < 0.004) await pause(lease * 1.5);
-  else if (kind < 0.006) for (const end = Date.now() + lease * 1.3; Date.now() < end;);
+  else if (kind < 0.006) {
+    write('blocks', lease * 1.3);
+    for (const end = Date.now() + lease * 1.3; Date.now() < end;);
+  }
   else if (kind < 0.6) await pause(random(30));
   if (n % 10 === 7 && retried === 0) {
     write('failed', publisher, n, retried);
@@ -45,9 +50,10 @@ async function work([publisher, n], { retried }) {
 let published = 0;
 async function publish(queue) {
   const n = ++published;
-  write('publishing', n);
-  const options = { maxRetries: 1, timeout: Infinity, ...(n % 10 === 7 ? { backoff: { type: 'fixed', delay: random(300) } } : {}) };
-  if (n % 10 === 3) options.delay = random(500);
+  const delay = n % 10 === 3 ? PAUSES[random(PAUSES.length)] : 0;
+  write('publishing', n, delay);
+  const options = { maxRetries: 1, timeout: Infinity, ...(n % 10 === 7 ? { backoff: { type: 'fixed', delay: PAUSES[random(PAUSES.length)] } } : {}) };
+  if (delay > 0) options.delay = delay;
   if (n % 10 === 4) options.id = `${NAME} ${n}`;
   try {
     await queue.publish(CHANNELS[n % CHANNELS.length], [NAME, n], options);
@@ -73,7 +79,7 @@ async function publisher(queue) {
 }
 
 async function main() {
-  const queue = new EventQueue({ name: 'main', logger }, { adapter: broker.adapter, url: broker.url(Number(PORT)), lease, maxCrashes: 1000, closeTimeout: 20_000 });
+  const queue = new EventQueue({ name: 'main', logger }, { adapter: broker.adapter, url: broker.url(Number(PORT)), ...broker.lease(lease), maxCrashes: 1000, closeTimeout: 20_000 });
   write('process', process.pid);
   for (const channel of CHANNELS) queue.subscribe(channel, { concurrency: 5, idle: () => ROLE === 'worker', process: work });
   const [quiet, finish] = ['quiet', 'finish'].map(ordered);

@@ -34,15 +34,30 @@ const LOOK: Duration = Duration::from_secs(2);
 /// How long closing may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How many AMQP channels the connection that asks for queues may have had before it is made anew. lapin gives a channel the
+/// error of the one that had its number before when the broker has ended that, and begins with the numbers again after 2047.
+const MOST_ASKED: u32 = 1000;
+
 /// One connection, from its begin to its loss.
 pub struct Session {
     /// Sessions are counted from 1.
     pub number: u64,
     connection: Connection,
+    broker: AMQPUri,
+    tls: Tls,
+    asking: tokio::sync::Mutex<Asking>,
     /// Queues that were declared on it, for good.
     pub declared: tokio::sync::Mutex<HashSet<String>>,
     lost: Notify,
     reason: Mutex<Option<String>>,
+}
+
+/// The connection on which is asked for queues that may not be there, made when somebody does: the broker ends the AMQP
+/// channel for each that is not.
+#[derive(Default)]
+struct Asking {
+    connection: Option<Connection>,
+    channels: u32,
 }
 
 /// Whether the broker can be reached.
@@ -130,10 +145,11 @@ impl Link {
         let mut number = 0;
         loop {
             match self.connect().await {
-                Ok(connection) => {
+                Ok((connection, broker)) => {
                     number += 1;
                     let begun = Instant::now();
-                    let session = Arc::new(Session::new(number, connection));
+                    let session =
+                        Arc::new(Session::new(number, connection, broker, self.config.tls.clone()));
                     self.ready();
                     self.sessions.send_replace(Some(Arc::clone(&session)));
                     let reason = session.wait_for_end(&*self.environment, &self.config.shown).await;
@@ -159,17 +175,13 @@ impl Link {
         }
     }
 
-    async fn connect(&self) -> Result<Connection, String> {
+    async fn connect(&self) -> Result<(Connection, AMQPUri), String> {
         let mut reason = String::new();
         for broker in &self.config.brokers {
             let host = format!("{}:{}", broker.authority.host, broker.authority.port);
-            match tokio::time::timeout(
-                self.config.connect_timeout,
-                open(broker.clone(), &self.config.tls),
-            )
-            .await
-            {
-                Ok(Ok(connection)) => return Ok(connection),
+            let connecting = open(broker.clone(), &self.config.tls);
+            match tokio::time::timeout(self.config.connect_timeout, connecting).await {
+                Ok(Ok(connection)) => return Ok((connection, broker.clone())),
                 Ok(Err(error)) => reason = format!("{host}: {}", describe(&error)),
                 Err(_) => {
                     reason = format!(
@@ -204,10 +216,13 @@ impl Link {
 }
 
 impl Session {
-    fn new(number: u64, connection: Connection) -> Self {
+    fn new(number: u64, connection: Connection, broker: AMQPUri, tls: Tls) -> Self {
         Self {
             number,
             connection,
+            broker,
+            tls,
+            asking: tokio::sync::Mutex::default(),
             declared: tokio::sync::Mutex::default(),
             lost: Notify::new(),
             reason: Mutex::default(),
@@ -220,6 +235,35 @@ impl Session {
     /// As the broker has them.
     pub async fn channel(&self) -> lapin::Result<lapin::Channel> {
         self.connection.create_channel().await
+    }
+
+    /// A new AMQP channel, to ask for a queue that may not be there.
+    ///
+    /// # Errors
+    /// As the broker has them.
+    pub async fn asking_channel(&self) -> lapin::Result<lapin::Channel> {
+        let mut asking = self.asking.lock().await;
+        let fit = asking.channels < MOST_ASKED;
+        let present = asking.connection.take().filter(|it| fit && it.status().connected());
+        // One that is given up here ends when nobody has a channel of it any more.
+        let connection = if let Some(connection) = present {
+            connection
+        } else {
+            asking.channels = 0;
+            open(self.broker.clone(), &self.tls).await?
+        };
+        asking.channels += 1;
+        let channel = connection.create_channel().await;
+        // With an error, or when nobody waits any more, another is made next time.
+        if channel.is_ok() {
+            asking.connection = Some(connection);
+        }
+        channel
+    }
+
+    /// The connection that asks does not answer; another is made.
+    pub async fn give_up_asking(&self) {
+        self.asking.lock().await.connection = None;
     }
 
     /// Whether the connection is there, as far as it is known.
@@ -240,10 +284,13 @@ impl Session {
 
     /// Closes it, politely where the broker answers.
     pub async fn close(&self) {
-        if self.connection.status().connected() {
-            _ = tokio::time::timeout(CLOSE_TIMEOUT, self.connection.close(200, "closed".into()))
-                .await;
-        }
+        let asking = async {
+            let asking = self.asking.lock().await.connection.take();
+            if let Some(connection) = asking {
+                close(&connection).await;
+            }
+        };
+        tokio::join!(close(&self.connection), asking);
     }
 
     async fn wait_for_end(&self, environment: &dyn Environment, shown: &str) -> String {
@@ -272,6 +319,12 @@ impl Session {
                 return "the connection was lost".into();
             }
         }
+    }
+}
+
+async fn close(connection: &Connection) {
+    if connection.status().connected() {
+        _ = tokio::time::timeout(CLOSE_TIMEOUT, connection.close(200, "closed".into())).await;
     }
 }
 

@@ -177,7 +177,7 @@ impl Shared {
 
     /// How many messages a queue has that are ready, and how many consumers; nothing when there is no such queue.
     async fn state_of(&self, session: &Session, queue: &str) -> Result<Option<(u32, u32)>> {
-        let channel = self.link.within(session.channel()).await?;
+        let channel = self.link.within(session.asking_channel()).await?;
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         match self
             .link
@@ -190,7 +190,10 @@ impl Shared {
             }
             // The broker has closed the channel for it.
             Err(Error::RabbitMq(reason)) if reason.contains("NOT_FOUND") => Ok(None),
-            Err(error) => Err(error),
+            Err(error) => {
+                session.give_up_asking().await;
+                Err(error)
+            }
         }
     }
 

@@ -101,14 +101,18 @@ impl Subscription {
                     // Others have it then.
                     Err(_) if current.load(Ordering::Acquire) != place.wire => break false,
                     Err(Error::Closed(_)) => break false,
-                    Err(error) if !told => {
-                        told = true;
-                        let id = &envelope.id;
-                        consumer.log(Level::Warn, format!("what became of message {id} of event queue channel {channel} could not be stored, which is tried again: {error}"));
+                    Err(error) => {
+                        tokio::time::sleep(PAUSE).await;
+                        // Whoever publishes may have heard first that the connection is lost.
+                        if current.load(Ordering::Acquire) != place.wire {
+                            break false;
+                        }
+                        if !std::mem::replace(&mut told, true) {
+                            let id = &envelope.id;
+                            consumer.log(Level::Warn, format!("what became of message {id} of event queue channel {channel} could not be stored, which is tried again: {error}"));
+                        }
                     }
-                    Err(_) => {}
                 }
-                tokio::time::sleep(PAUSE).await;
             };
             if let Some(own) = own.upgrade() {
                 _ = own.send(Command::Moved(place, key, stored));
