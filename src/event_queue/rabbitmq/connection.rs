@@ -236,12 +236,11 @@ impl Session {
         let fit = asking.channels < MOST_ASKED;
         let present = asking.connection.take().filter(|it| fit && it.status().connected());
         // One that is given up here ends when nobody has a channel of it any more.
-        let connection = match present {
-            Some(connection) => connection,
-            None => {
-                asking.channels = 0;
-                open(self.broker.clone()).await?
-            }
+        let connection = if let Some(connection) = present {
+            connection
+        } else {
+            asking.channels = 0;
+            open(self.broker.clone()).await?
         };
         asking.channels += 1;
         let channel = connection.create_channel().await;
