@@ -262,8 +262,8 @@ describe('the queue on RabbitMQ', () => {
 
   test('a message that runs for longer than the broker allows is given to another, and consuming goes on', async () => {
     // By the broker's count, which is taken every half second.
-    const own = await RabbitMQServer.start(['consumer_timeout = 1000'], { advanced: '[{rabbit, [{channel_tick_interval, 500}]}].' });
-    const queue = await open({ url: { url: own.url, consumerTimeout: 1000 } });
+    const own = await RabbitMQServer.start(['consumer_timeout = 3000'], { advanced: '[{rabbit, [{channel_tick_interval, 500}]}].' });
+    const queue = await open({ url: { url: own.url, consumerTimeout: 2400 } });
     const runs = holding(queue, 'c', { concurrency: 2 });
     const id = await queue.publish('c', 'long', { timeout: Infinity });
     await until(() => runs.length === 1);

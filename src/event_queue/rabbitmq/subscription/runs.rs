@@ -27,6 +27,13 @@ impl Subscription {
     pub(super) fn begin(&mut self) {
         let mut begins = Vec::new();
         while self.running.len() < self.limit {
+            if self.held.front().is_some_and(|held| held.alone.is_some()) {
+                // What makes way for a suspect is not to be here any more when that ends the node.
+                if self.moving > 0 {
+                    break;
+                }
+                self.acknowledge();
+            }
             let Some(held) = self.held.pop_front() else { break };
             if let Some(delivery) = self.begin_one(held) {
                 begins.push(delivery);
