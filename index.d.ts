@@ -1120,8 +1120,9 @@ export declare abstract class ServerQueueAdapter implements IEventQueueAdapter {
 	private handle;
 	private changes;
 	private readonly events;
-	/** Those of this connection; a later one has others. */
+	/** The subscriptions of this connection, by their channels; a later one has others. */
 	private readonly channels;
+	/** Also those that were ended, while something may still come of them. */
 	private readonly byNumber;
 	private lastNumber;
 	private whenQuiet;
@@ -1152,8 +1153,7 @@ export declare abstract class ServerQueueAdapter implements IEventQueueAdapter {
 	deadLetters(channel: string): DeadLetters;
 	health(): QueueHealth;
 	private opening;
-	private channel;
-	private forget;
+	private begin;
 	private host;
 	/** Resolves when no handler runs and all that was sent is answered, or after `closeTimeout`. */
 	private quiet;

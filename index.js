@@ -3150,21 +3150,24 @@ var OURS = 0;
 var CANCELLED = 1;
 var LOST = 2;
 var ServerChannel = class {
-  constructor(name, number, host) {
+  constructor(name, number, event, host) {
     this.name = name;
     this.number = number;
+    this.event = event;
     this.host = host;
+    const { concurrency = 1 } = event;
+    const limit = concurrency > 0 ? Math.min(Math.ceil(concurrency), UNLIMITED) : UNLIMITED;
+    this.subscription = binding.serverQueueSubscribe(host.handle, name, limit, host.listener, number);
+    this.wake();
   }
   name;
   number;
-  host;
   event;
+  host;
   /** Messages whose handlers run. */
   running = 0;
-  /** Rust's number for the subscription; -1 without one. */
-  subscription = -1;
-  /** Subscriptions of which something may still come, earlier ones among them. */
-  subscriptions = 0;
+  /** Rust's number for the subscription; -1 once nothing more comes of it. */
+  subscription;
   jobs = [];
   scheduled = false;
   /** Rust waits for an answer to `ready`. */
@@ -3176,26 +3179,14 @@ var ServerChannel = class {
   numbers = new Float64Array(3 * 64);
   filled = 0;
   errors = "";
-  subscribe(event) {
-    if (this.event === event) return;
-    if (this.event) this.unsubscribe();
-    const { concurrency = 1 } = event;
-    this.event = event;
-    const limit = concurrency > 0 ? Math.min(Math.ceil(concurrency), UNLIMITED) : UNLIMITED;
-    this.subscriptions++;
-    this.subscription = binding.serverQueueSubscribe(this.host.handle, this.name, limit, this.host.listener, this.number);
-    this.wake();
-  }
   unsubscribe() {
     this.event = void 0;
     if (this.subscription >= 0) binding.serverQueueUnsubscribe(this.host.handle, this.subscription);
     this.rest();
   }
-  /** Nothing more comes of a subscription that was ended. Whether that holds for the whole channel. */
+  /** Nothing more comes of it. */
   over() {
-    if (--this.subscriptions > 0) return false;
     this.subscription = -1;
-    return true;
   }
   /** There may be something to fetch. */
   ready() {
@@ -3409,8 +3400,9 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
   handle;
   changes;
   events = /* @__PURE__ */ new Map();
-  /** Those of this connection; a later one has others. */
+  /** The subscriptions of this connection, by their channels; a later one has others. */
   channels = /* @__PURE__ */ new Map();
+  /** Also those that were ended, while something may still come of them. */
   byNumber = /* @__PURE__ */ new Map();
   lastNumber = 0;
   whenQuiet;
@@ -3441,7 +3433,7 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
       this.connected = true;
       active2.add(this);
       this.opened();
-      for (const [channel, event] of this.events) this.channel(channel).subscribe(event);
+      for (const [channel, event] of this.events) this.begin(channel, event);
     });
   }
   /** Stops fetching, waits for running handlers and for what was sent up to `closeTimeout`, and hands back what is unfinished then. */
@@ -3452,7 +3444,7 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
       this.connected = false;
       this.outgoing.flush();
       binding.serverQueueStop(handle);
-      const channels = [...this.channels.values()];
+      const channels = [...this.byNumber.values()];
       for (const channel of channels) channel.rest();
       await this.quiet(channels);
       for (const channel of channels) {
@@ -3470,10 +3462,12 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
   subscribe(channel, event) {
     if (this.events.get(channel) !== event) this.unsubscribe(channel);
     this.events.set(channel, event);
-    if (this.connected) this.channel(channel).subscribe(event);
+    if (this.connected) this.begin(channel, event);
   }
   unsubscribe(channel) {
-    if (this.events.delete(channel)) this.channels.get(channel)?.unsubscribe();
+    this.events.delete(channel);
+    this.channels.get(channel)?.unsubscribe();
+    this.channels.delete(channel);
   }
   /**
    * Resolves to the message's id when the server has stored it. Rejects with `E_CLOSED` when not connected, `E_INVALID_ARGUMENT`,
@@ -3545,18 +3539,11 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
     if (!this.handle || !this.connected) throw closed(what);
     return this.handle;
   }
-  channel(name) {
-    let channel = this.channels.get(name);
-    if (!channel) {
-      channel = new ServerChannel(name, ++this.lastNumber, this.host());
-      this.channels.set(name, channel);
-      this.byNumber.set(channel.number, channel);
-    }
-    return channel;
-  }
-  forget(channel) {
-    this.channels.delete(channel.name);
-    this.byNumber.delete(channel.number);
+  begin(name, event) {
+    if (this.channels.has(name)) return;
+    const channel = new ServerChannel(name, ++this.lastNumber, event, this.host());
+    this.channels.set(name, channel);
+    this.byNumber.set(channel.number, channel);
   }
   host() {
     const adapter = this;
@@ -3614,7 +3601,10 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
     else if (value === CANCELLED2) channel.cancel(payload);
     else if (value === GIVEN_UP) channel.giveUp(payload);
     else if (value === RESTS) channel.rest();
-    else if (value === OVER && channel.over()) this.forget(channel);
+    else if (value === OVER) {
+      channel.over();
+      this.byNumber.delete(number);
+    }
   }
 };
 var active2 = /* @__PURE__ */ new Set();

@@ -3,6 +3,8 @@
 const { readFileSync } = require('node:fs');
 const net = require('node:net');
 const { join } = require('node:path');
+const { setFlagsFromString } = require('node:v8');
+const { runInNewContext } = require('node:vm');
 const { EventQueue, RabbitMQEventQueueAdapter } = require('..');
 const { eventQueueFaults } = require('./event-queue-faults');
 const { eventQueueRules } = require('./event-queue-rules');
@@ -12,6 +14,9 @@ const { RabbitMQServer } = require('./servers/rabbitmq');
 const { child, gate, recorder, rejection, until } = require('./support');
 
 jest.setTimeout(60_000);
+
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc');
 
 const freePort = () => new Promise((resolve) => {
   const server = net.createServer();
@@ -378,6 +383,25 @@ describe('the queue on RabbitMQ', () => {
     }
     await until(() => done.length === 3, 20_000);
     expect([most, done.sort()]).toEqual([1, channels]);
+  });
+
+  test('subscriptions that were ended leave nothing behind in the process', async () => {
+    const queue = await open();
+    const memory = () => { collectGarbage(); return process.memoryUsage().arrayBuffers; };
+    const again = (count) => {
+      for (let n = 0; n < count; n++) {
+        queue.subscribe('c', { process: () => undefined });
+        queue.unsubscribe('c');
+      }
+    };
+    again(1);
+    const before = memory();
+    again(500);
+    await until(() => memory() - before < 200_000);
+    const runs = holding(queue, 'c');
+    await queue.publish('c', 1);
+    await until(() => runs.length === 1);
+    runs[0].resolve();
   });
 
   test('a run that takes longer than maxRun has failed, and what it says later counts for nothing', async () => {

@@ -491,6 +491,37 @@ describe('an event queue on Redis', () => {
     expect(await place()).toEqual(['0']);
   });
 
+  test('a message that was taken over while its node was cut off, and comes back to it, is not run beside its first run', async () => {
+    const database = ++nth;
+    const proxy = await proxied();
+    const queue = await make({ lease: 500 }, redis.url(proxy.port, database));
+    const other = await make({ lease: 500 }, redis.url(server.port, database));
+    const [got, held, busy] = [[], gate(), gate()];
+    // It takes over, and has no slot in which to run what it has taken.
+    const busyWith = collect(other, { process: (message) => { busyWith.push(message); return busy.promise; } });
+    await other.publish('c', 'busy');
+    await until(() => busyWith.length === 1);
+    queue.subscribe('c', { concurrency: 3, process: (message) => { got.push(message); return message === 'held' ? held.promise : undefined; } });
+    await queue.publish('c', 'held', { maxRetries: 1, backoff: { type: 'fixed', delay: 1 } });
+    await until(() => got.length === 1);
+    proxy.mode = 'refuse';
+    proxy.cut();
+    await until(() => logged('warn', 'are run again').length === 1, 10_000);
+    proxy.mode = 'pass';
+    await other.publish('c', 'later');
+    // What was taken over comes before it.
+    await until(() => got.includes('later'), 10_000);
+    expect(got).toEqual(['held', 'later']);
+    held.reject(new Error('no'));
+    await until(() => got.length === 3);
+    expect(got).toEqual(['held', 'later', 'held']);
+    await until(async () => (await other.counts('c')).dead === 1);
+    busy.resolve();
+    await until(async () => (await other.counts('c')).running === 0);
+    expect(await other.counts('c')).toMatchObject({ waiting: 0, delayed: 0, dead: 1 });
+    expect(busyWith).toEqual(['busy']);
+  });
+
   test('channels with ever new names leave nothing behind in the process', async () => {
     const queue = await make();
     const held = gate();

@@ -98,6 +98,29 @@ module.exports = function processing(rules) {
       expect(got).toEqual([2]);
     });
 
+    test('what still runs of a subscription that was ended ends for itself, not for what runs of the next', async () => {
+      const queue = await open();
+      const old = holding(queue, 'c', { concurrency: 2 });
+      await queue.publish('c', 'old');
+      await until(() => old.length === 1);
+      queue.unsubscribe('c');
+      const runs = holding(queue, 'c', { concurrency: 2 });
+      await queue.publish('c', 'new', { maxRetries: 1, backoff: { type: 'fixed', delay: 1 } });
+      await until(() => runs.length === 1);
+      old[0].resolve();
+      await others(queue);
+      runs[0].reject(new Error('no'));
+      await until(() => runs.length === 2);
+      expect([runs[1].message, runs[1].context.retried]).toEqual(['new', 1]);
+      runs[1].resolve();
+      await queue.close();
+      const again = await open();
+      const got = collect(again, 'c');
+      await again.publish('c', 'end');
+      await until(() => got.includes('end'));
+      expect(got).toEqual(['end']);
+    });
+
     test('connecting several times leaves one consumer', async () => {
       const queue = await make();
       const runs = holding(queue, 'c');

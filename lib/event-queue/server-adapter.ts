@@ -24,8 +24,9 @@ export abstract class ServerQueueAdapter implements IEventQueueAdapter {
   private handle: Handle | undefined;
   private changes: Uint32Array | undefined;
   private readonly events = new Map<string, QueueEventOptions>();
-  /** Those of this connection; a later one has others. */
+  /** The subscriptions of this connection, by their channels; a later one has others. */
   private readonly channels = new Map<string, ServerChannel>();
+  /** Also those that were ended, while something may still come of them. */
   private readonly byNumber = new Map<number, ServerChannel>();
   private lastNumber = 0;
   private whenQuiet: (() => void) | undefined;
@@ -73,7 +74,7 @@ export abstract class ServerQueueAdapter implements IEventQueueAdapter {
       this.connected = true;
       active.add(this);
       this.opened();
-      for (const [channel, event] of this.events) this.channel(channel).subscribe(event);
+      for (const [channel, event] of this.events) this.begin(channel, event);
     });
   }
 
@@ -85,7 +86,7 @@ export abstract class ServerQueueAdapter implements IEventQueueAdapter {
       this.connected = false;
       this.outgoing.flush();
       binding.serverQueueStop(handle);
-      const channels = [...this.channels.values()];
+      const channels = [...this.byNumber.values()];
       for (const channel of channels) channel.rest();
       await this.quiet(channels);
       for (const channel of channels) {
@@ -106,11 +107,13 @@ export abstract class ServerQueueAdapter implements IEventQueueAdapter {
     // A queue tells an adapter that has connected what it knows already; of another, the one before it ends.
     if (this.events.get(channel) !== event) this.unsubscribe(channel);
     this.events.set(channel, event);
-    if (this.connected) this.channel(channel).subscribe(event);
+    if (this.connected) this.begin(channel, event);
   }
 
   unsubscribe(channel: string): void {
-    if (this.events.delete(channel)) this.channels.get(channel)?.unsubscribe();
+    this.events.delete(channel);
+    this.channels.get(channel)?.unsubscribe();
+    this.channels.delete(channel);
   }
 
   /**
@@ -194,19 +197,11 @@ export abstract class ServerQueueAdapter implements IEventQueueAdapter {
     return this.handle;
   }
 
-  private channel(name: string): ServerChannel {
-    let channel = this.channels.get(name);
-    if (!channel) {
-      channel = new ServerChannel(name, ++this.lastNumber, this.host());
-      this.channels.set(name, channel);
-      this.byNumber.set(channel.number, channel);
-    }
-    return channel;
-  }
-
-  private forget(channel: ServerChannel): void {
-    this.channels.delete(channel.name);
-    this.byNumber.delete(channel.number);
+  private begin(name: string, event: QueueEventOptions): void {
+    if (this.channels.has(name)) return;
+    const channel = new ServerChannel(name, ++this.lastNumber, event, this.host());
+    this.channels.set(name, channel);
+    this.byNumber.set(channel.number, channel);
   }
 
   private host(): ServerChannelHost {
@@ -270,7 +265,10 @@ export abstract class ServerQueueAdapter implements IEventQueueAdapter {
     else if (value === CANCELLED) channel.cancel(payload as number);
     else if (value === GIVEN_UP) channel.giveUp(payload as number);
     else if (value === RESTS) channel.rest();
-    else if (value === OVER && channel.over()) this.forget(channel);
+    else if (value === OVER) {
+      channel.over();
+      this.byNumber.delete(number);
+    }
   }
 }
 

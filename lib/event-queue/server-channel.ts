@@ -38,17 +38,14 @@ export interface ServerChannelHost {
 }
 
 /**
- * One channel's loop: asks `idle`, has messages fetched, calls the handler, and tells Rust what became of
- * it, all of one turn at once.
+ * The loop of one subscription of a channel: asks `idle`, has messages fetched, calls the handler, and tells Rust what
+ * became of it, all of one turn at once. What is subscribed next has a loop of its own: tickets are those of a subscription.
  */
 export class ServerChannel {
-  event: QueueEventOptions | undefined;
   /** Messages whose handlers run. */
   running = 0;
-  /** Rust's number for the subscription; -1 without one. */
-  private subscription = -1;
-  /** Subscriptions of which something may still come, earlier ones among them. */
-  private subscriptions = 0;
+  /** Rust's number for the subscription; -1 once nothing more comes of it. */
+  private subscription: number;
   private readonly jobs: (ServerJob | undefined)[] = [];
   private scheduled = false;
   /** Rust waits for an answer to `ready`. */
@@ -64,17 +61,13 @@ export class ServerChannel {
   constructor(
     readonly name: string,
     readonly number: number,
+    /** Undefined once it was ended: what runs goes on. */
+    public event: QueueEventOptions | undefined,
     private readonly host: ServerChannelHost,
-  ) {}
-
-  subscribe(event: QueueEventOptions): void {
-    if (this.event === event) return;
-    if (this.event) this.unsubscribe();
-    const { concurrency = 1 } = event;
-    this.event = event;
+  ) {
+    const { concurrency = 1 } = event as QueueEventOptions;
     const limit = concurrency > 0 ? Math.min(Math.ceil(concurrency), UNLIMITED) : UNLIMITED;
-    this.subscriptions++;
-    this.subscription = binding.serverQueueSubscribe(this.host.handle, this.name, limit, this.host.listener, this.number);
+    this.subscription = binding.serverQueueSubscribe(host.handle, name, limit, host.listener, number);
     this.wake();
   }
 
@@ -84,12 +77,10 @@ export class ServerChannel {
     this.rest();
   }
 
-  /** Nothing more comes of a subscription that was ended. Whether that holds for the whole channel. */
-  over(): boolean {
-    if (--this.subscriptions > 0) return false;
+  /** Nothing more comes of it. */
+  over(): void {
     // The number may be another's from now on.
     this.subscription = -1;
-    return true;
   }
 
   /** There may be something to fetch. */

@@ -446,6 +446,10 @@ pub fn mask(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return "***".into() };
     let (rest, query) =
         rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
+    if !rest.contains('@') && query.is_some_and(|query| query.contains('@')) {
+        // A password may have a ? in it that somebody forgot to encode: what is secret is not known then.
+        return format!("{scheme}://***");
+    }
     // The last @: a password may have one in it that somebody forgot to encode.
     let masked = match rest.rsplit_once('@') {
         None => rest.to_owned(),
@@ -529,6 +533,7 @@ mod tests {
             ("redis://u:hidden@a,b", "several hosts"),
             ("u:hidden@h", "scheme"),
             ("redis://h?password=hidden&x=1", "parameter x"),
+            ("redis://u:no?hidden@h", "host"),
         ] {
             let message =
                 Config::from_url(text).err().unwrap_or_else(|| panic!("{text}")).to_string();

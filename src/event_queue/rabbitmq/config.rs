@@ -58,8 +58,9 @@ impl Config {
     /// # Errors
     /// [`Error::InvalidArgument`], naming the option; secrets are not in its message.
     pub fn from_json(text: &str) -> Result<Self> {
-        let options: Options = serde_json::from_str(text)
-            .map_err(|error| invalid(&format!("the options of rabbitmq are wrong: {error}")))?;
+        let options: Options = serde_json::from_str(text).map_err(|error| {
+            invalid(&format!("the options of rabbitmq are wrong: {}", told(&error)))
+        })?;
         let url = options.url.as_deref().unwrap_or(DEFAULT_URL);
         let mut config = Self::from_url(url)?;
         for (name, given, place) in [
@@ -159,17 +160,29 @@ fn invalid(message: &str) -> Error {
     Error::InvalidArgument(message.to_owned())
 }
 
+/// What is wrong with options, without the value that is of the wrong type: it may be a key.
+fn told(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rsplit_once(", expected ") {
+        Some((what, expected)) if what.starts_with("invalid") => {
+            format!("a value is not as expected: {expected}")
+        }
+        _ => text,
+    }
+}
+
 /// A URL whose password is not shown, nor what follows the path.
 fn mask(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return "***".into() };
-    let rest = rest.split('?').next().unwrap_or_default();
-    // The last @: a password may have one in it that somebody forgot to encode.
-    match rest.rsplit_once('@') {
-        None => format!("{scheme}://{rest}"),
-        Some((user, hosts)) => match user.split_once(':') {
-            None => format!("{scheme}://{user}@{hosts}"),
-            Some((name, _)) => format!("{scheme}://{name}:***@{hosts}"),
-        },
+    let before_query = |text: &str| text.split('?').next().unwrap_or_default().to_owned();
+    // The last @: a password may have one in it, or a ?, that somebody forgot to encode.
+    let Some((user, hosts)) = rest.rsplit_once('@') else {
+        return format!("{scheme}://{}", before_query(rest));
+    };
+    let hosts = before_query(hosts);
+    match user.split_once(':') {
+        None => format!("{scheme}://{}@{hosts}", before_query(user)),
+        Some((name, _)) => format!("{scheme}://{name}:***@{hosts}"),
     }
 }
 
@@ -212,6 +225,7 @@ mod tests {
             (r#"{"url":"u:hidden@h"}"#, "scheme"),
             (r#"{"url":"amqp://u:hidden@h:port"}"#, "URL"),
             (r#"{"url":"amqp://u:hid@den@h:port"}"#, "URL"),
+            (r#"{"url":"amqp://u:hid?den@h"}"#, "URL"),
             (r#"{"heartbeat":0}"#, "heartbeat"),
             (r#"{"connectTimeout":-1}"#, "connectTimeout"),
             (r#"{"namePrefix":"a b"}"#, "namePrefix"),
@@ -221,6 +235,7 @@ mod tests {
             (r#"{"url":"amqps://u:hidden@h","tls":{"ca":"x"}}"#, "tls.ca"),
             (r#"{"url":"amqps://u:hidden@h","tls":{"key":"hidden"}}"#, "tls.key"),
             (r#"{"url":"amqps://u:hidden@h","tls":{"colour":1}}"#, "colour"),
+            (r#"{"url":"amqps://u:hidden@h","tls":"hidden"}"#, "Tls"),
         ] {
             let message =
                 Config::from_json(json).err().unwrap_or_else(|| panic!("{json}")).to_string();

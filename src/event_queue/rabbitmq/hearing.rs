@@ -34,7 +34,7 @@ impl Shared {
     /// The channels that are subscribed to.
     pub(super) fn channels(&self) -> Vec<Arc<str>> {
         let mut channels: Vec<Arc<str>> =
-            self.subscriptions.lock().iter().map(|it| Arc::clone(&it.channel)).collect();
+            self.subscriptions.lock().values().map(|it| Arc::clone(&it.channel)).collect();
         channels.sort();
         channels.dedup();
         channels
@@ -44,7 +44,7 @@ impl Shared {
     pub(super) fn of(&self, channel: &str) -> Vec<mpsc::UnboundedSender<Command>> {
         let subscriptions = self.subscriptions.lock();
         subscriptions
-            .iter()
+            .values()
             .filter(|it| &*it.channel == channel)
             .map(|it| it.commands.clone())
             .collect()

@@ -39,10 +39,11 @@ use names::Names;
 use parking_lot::Mutex;
 use publisher::{Outgoing, Publisher, Target, declare};
 use std::{
+    collections::BTreeMap,
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -78,7 +79,9 @@ struct Shared {
     publisher: Publisher,
     control: Control,
     unique: Unique,
-    subscriptions: Mutex<Vec<Subscribed>>,
+    /// By their numbers, which are nobody's afterwards: tickets are those of a subscription.
+    subscriptions: Mutex<BTreeMap<u32, Subscribed>>,
+    last_number: AtomicU32,
     cancelled: Mutex<Bounded<(Arc<str>, String), f64>>,
     running: AtomicUsize,
     /// Whoever has a suspect holds its only permit.
@@ -118,6 +121,7 @@ impl RabbitMqQueue {
             control: Control::default(),
             unique: Unique::default(),
             subscriptions: Mutex::default(),
+            last_number: AtomicU32::new(0),
             cancelled: Mutex::new(Bounded::new(CANCELLED)),
             running: AtomicUsize::new(0),
             alone: Arc::new(Semaphore::new(1)),
@@ -138,7 +142,7 @@ impl RabbitMqQueue {
     }
 
     fn tell(&self, subscription: u32, command: Command) {
-        if let Some(subscribed) = self.shared.subscriptions.lock().get(subscription as usize) {
+        if let Some(subscribed) = self.shared.subscriptions.lock().get(&subscription) {
             // One that has ended has nothing to do.
             _ = subscribed.commands.send(command);
         }
@@ -225,7 +229,7 @@ impl Shared {
     }
 
     fn tell_all(&self, command: impl Fn() -> Command) {
-        for subscribed in &*self.subscriptions.lock() {
+        for subscribed in self.subscriptions.lock().values() {
             _ = subscribed.commands.send(command());
         }
     }
@@ -268,13 +272,14 @@ impl EventQueueAdapter for RabbitMqQueue {
             consumer,
             (&commands, receiver),
         );
-        let number = {
-            let mut subscriptions = self.shared.subscriptions.lock();
-            subscriptions.push(Subscribed { channel, commands });
-            subscriptions.len() - 1
-        };
-        self.shared.spawn(subscription.run());
-        u32::try_from(number).unwrap_or(u32::MAX)
+        let number = self.shared.last_number.fetch_add(1, Ordering::Relaxed);
+        self.shared.subscriptions.lock().insert(number, Subscribed { channel, commands });
+        let shared = Arc::clone(&self.shared);
+        self.shared.spawn(async move {
+            subscription.run().await;
+            shared.subscriptions.lock().remove(&number);
+        });
+        number
     }
 
     fn unsubscribe(&self, channel: u32) {
@@ -301,7 +306,7 @@ impl EventQueueAdapter for RabbitMqQueue {
             return;
         }
         let subscriptions: Vec<_> =
-            self.shared.subscriptions.lock().iter().map(|it| it.commands.clone()).collect();
+            self.shared.subscriptions.lock().values().map(|it| it.commands.clone()).collect();
         let mut ends = Vec::new();
         for commands in subscriptions {
             let (told, end) = oneshot::channel();

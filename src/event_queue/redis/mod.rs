@@ -263,6 +263,9 @@ impl RedisQueue {
         state.channels[number as usize].fetched(entries.len(), bytes);
         let mut deliveries = Vec::with_capacity(entries.len());
         for Entry { id: entry, text, own_id, tries } in entries {
+            if tries.crashes > 0 && state.has_again(number, &entry, since) {
+                continue;
+            }
             if state.closed {
                 // Nobody is there any more to process it.
                 let back = Report::Again { entry, tries, pause: 0 };
@@ -317,6 +320,19 @@ impl State {
         let run = self.running.end(ticket)?;
         self.free_slot(&run);
         Some(run)
+    }
+
+    /// Whether a message that was taken from this node, as one that could not renew its lease, and has come back to it
+    /// still runs here or has ended here: then that run counts, and no other begins.
+    fn has_again(&mut self, number: u32, entry: &str, since: u64) -> bool {
+        let Self { running, channels, .. } = self;
+        let is_it = |run: &Run<Claimed>| run.channel == number && run.inner.entry == entry;
+        let ticket = running.iter().find(|(_, run)| is_it(run)).map(|(ticket, _)| ticket);
+        if let Some(run) = ticket.and_then(|ticket| running.get_mut(ticket)) {
+            run.inner.since = since;
+            return true;
+        }
+        channels[number as usize].reports.iter().any(|report| report.entry() == entry)
     }
 
     fn free_slot(&mut self, run: &Run<Claimed>) {

@@ -213,6 +213,9 @@ impl Subscription {
         if self.owed {
             self.consumer.rests();
         }
+        if self.ended {
+            self.consumer.over();
+        }
         if let Some((told, _)) = self.closing {
             _ = told.send(());
         }
