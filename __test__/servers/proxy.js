@@ -17,6 +17,8 @@ class Proxy {
      * does not. A connection that has lost anything loses all that follows: TCP leaves nothing out.
      */
     this.mode = 'pass';
+    /** A word of what a client says, with which the mode becomes `half`: the server hears it, and its answer is lost. */
+    this.halfFrom = undefined;
     /** Milliseconds by which what the server says is late. */
     this.delay = 0;
     this.connections = 0;
@@ -58,6 +60,7 @@ class Proxy {
       if (late.length > 0) setTimeout(deliver, late[0].due - performance.now());
     };
     client.on('data', (data) => {
+      if (this.halfFrom !== undefined && data.includes(this.halfFrom)) [this.mode, this.halfFrom] = ['half', undefined];
       deaf ||= this.mode === 'blackhole';
       if (!deaf) upstream.write(data);
     });
