@@ -1721,7 +1721,9 @@ var Cache = class {
   /** The engine, when it is this cache's own memory store and its keys are known there bare. */
   memory;
   edits = /* @__PURE__ */ new Map();
-  constructor({ name, prefix, store }) {
+  /** `store` may also be what cache-manager 5 calls a cache. */
+  constructor({ name, prefix, store: given }) {
+    const store = given instanceof BasicCache ? given : new BasicCache(given.store);
     this.name = name;
     this.prefix = prefix;
     this.store = store;
@@ -1950,15 +1952,17 @@ var MemoryCounter = class {
   }
 };
 var RedisCounter = class {
-  /** `key` gives the full key. */
-  constructor(store, key) {
+  /** In a cache on Redis; of another it throws a `TypeError`. */
+  constructor(cache) {
+    this.cache = cache;
+    const { store } = cache.store;
+    if (!(store instanceof RedisStore)) throw invalid(`cache ${cache.name} is not on Redis, which counters of this kind need`);
     this.store = store;
-    this.key = key;
   }
+  cache;
   store;
-  key;
   async get(key) {
-    const text2 = await this.store.client.send(["GET", this.key(key)]);
+    const text2 = await this.store.client.send(["GET", this.cache.key(key)]);
     return text2 === null ? 0 : Number(text2);
   }
   async incr(key, ttl) {
@@ -1966,10 +1970,10 @@ var RedisCounter = class {
   }
   async incrby(key, value, ttl) {
     if (!Number.isSafeInteger(value)) throw invalid(`counter ${key} is counted in integers: ${describe(value)}`);
-    return this.store.count(this.key(key), value, ttl);
+    return this.store.count(this.cache.key(key), value, ttl);
   }
   async reset(key) {
-    await this.store.del(this.key(key));
+    await this.store.del(this.cache.key(key));
   }
 };
 var LockCounter = class {
@@ -2219,7 +2223,7 @@ var CacheManager = class {
     if (this.storeTypes.get(store)?.store === "memory") return new MemoryCounter();
     const cache = this.caches.get(name) ?? await this.createCache(prefix ? { name, prefix, store } : { name, store });
     const engine = cache.store.store;
-    if (engine instanceof RedisStore) return new RedisCounter(engine, (key) => cache.key(key));
+    if (engine instanceof RedisStore) return new RedisCounter(cache);
     if (!lockManager) throw new MortiseError("E_STORE_UNAVAILABLE", `Counter store [${store}] is not supported`);
     return new LockCounter(cache, lockManager);
   }
@@ -4464,6 +4468,12 @@ var LockManager = class {
     const server = typeof url === "string" ? { url } : url;
     this.#redis = { Adapter: RedisLockAdapter, options: { ...server, app, gracePeriod, logger, maxHold } };
   }
+  /** Whose locks they are, and where lapses are reported, from the next connect on. @internal */
+  belongTo(app, logger) {
+    Object.assign(this.#redis.options, { app, logger });
+    const local = this.#registry.get("local")?.options;
+    if (local) local.logger = logger;
+  }
   /** Makes an adapter known. A name that is taken throws. */
   registerAdapter(name, config) {
     if (typeof config?.Adapter !== "function") throw invalid(`the lock adapter "${name}" needs a class as its Adapter`);
@@ -4792,9 +4802,15 @@ var PubSubManager = class _PubSubManager {
     const listener = listenWeakly(this, _PubSubManager.heard);
     const handle = binding.pubSubNew(this.publisherId, listener);
     this.handle = handle;
-    this.handlerManager = { uniqueMessageHandlers: { get size() {
-      return binding.pubSubOpenWindows(handle);
-    } } };
+    const manager = this;
+    this.handlerManager = {
+      uniqueMessageHandlers: { get size() {
+        return binding.pubSubOpenWindows(handle);
+      } },
+      get handlers() {
+        return manager.callbacks();
+      }
+    };
     const { adapter } = options;
     if (adapter === "memory") this.setAdapter(new MemoryPubSubAdapter({ bus: options.bus }));
     else if (adapter === "redis") this.setAdapter(redisAdapter(app, options));
@@ -4805,7 +4821,7 @@ var PubSubManager = class _PubSubManager {
   options;
   /** Tells this manager's messages from those of others. */
   publisherId = (0, import_node_crypto3.randomUUID)();
-  /** `uniqueMessageHandlers.size` is the number of open debounce windows. */
+  /** `uniqueMessageHandlers.size` is the number of open debounce windows; `handlers` are the callbacks by channel. */
   handlerManager;
   adapter;
   handle;
@@ -4970,6 +4986,15 @@ var PubSubManager = class _PubSubManager {
       this.heard.delete(channel);
       throw error;
     }
+  }
+  callbacks() {
+    const callbacks = /* @__PURE__ */ new Map();
+    for (const { name, callback } of this.byId.values()) {
+      const present = callbacks.get(name);
+      if (present) present.add(callback);
+      else callbacks.set(name, /* @__PURE__ */ new Set([callback]));
+    }
+    return callbacks;
   }
   static heard(self, id, gap, payload) {
     if (gap === 0) self.deliver(id, payload);

@@ -18,7 +18,7 @@ const shared = {
 /** What stands beside the main entry uses it as it is, so that there is one of each class and one connection to a server. */
 const oneMain = {
   name: 'one main entry',
-  setup: ({ onResolve }) => onResolve({ filter: /^\.\.\/index$/ }, () => ({ path: './index.js', external: true })),
+  setup: ({ onResolve }) => onResolve({ filter: /^(\.\.\/)+index$/ }, () => ({ path: './index.js', external: true })),
 };
 
 await build({ ...shared, entryPoints: ['lib/index.ts'], outfile: 'index.js' });

@@ -17,6 +17,8 @@ export function isReplacement(manager: unknown): boolean {
 
 /** What a NocoBase node runs on. What is undefined stays as NocoBase has it. */
 export interface HostEnvironment {
+  /** `REDIS_URL`: the server of what is put on Redis without saying where. */
+  redis: string | undefined;
   cache: {
     /** `CACHE_DEFAULT_STORE`. */
     defaultStore: string | undefined;
@@ -59,6 +61,7 @@ export function readEnvironment(environment: NodeJS.ProcessEnv = process.env): H
   const defaultStore = text('CACHE_DEFAULT_STORE');
   const locks = { defaultAdapter, url: defaultAdapter === 'redis' ? server('LOCK_ADAPTER_REDIS_URL') : text('LOCK_ADAPTER_REDIS_URL') ?? fallback };
   return {
+    redis: fallback,
     cache: {
       defaultStore,
       max: readMax(text('CACHE_MEMORY_MAX')),
