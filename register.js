@@ -73,6 +73,7 @@ function workerIds(fallback, pubSub, queue, locks2) {
 function readMax(text) {
   if (text === void 0) return void 0;
   const max = Number(text);
+  if (max === 0) return void 0;
   if (Number.isInteger(max) && max >= 1 && max < 2 ** 31) return max;
   throw invalid(`CACHE_MEMORY_MAX is a whole number from 1: ${JSON.stringify(text)}`);
 }
@@ -101,7 +102,7 @@ var init_environment = __esm({
 });
 
 // lib/nocobase/replacements/host.ts
-function listenOnce(app, event, listener) {
+function listenWhileServing(app, event, listener) {
   app.on(event, Object.assign(async () => listener(), { _reinitializable: true }));
 }
 var lives, ServiceLife;
@@ -113,8 +114,8 @@ var init_host = __esm({
       constructor(app, former) {
         this.app = app;
         this.begun = former?.close() ?? Promise.resolve();
-        listenOnce(app, "beforeReload", () => this.close());
-        listenOnce(app, "afterStop", () => this.close());
+        listenWhileServing(app, "beforeReload", () => this.close());
+        listenWhileServing(app, "afterStop", () => this.close());
       }
       app;
       /** Those before have let go. */
@@ -211,7 +212,7 @@ var init_event_queue = __esm({
         super(app, { ...readEnvironment().queue, ...options });
         this.#life = ServiceLife.of(app);
         this.#life.queue = this;
-        listenOnce(app, "afterStart", () => this.connect());
+        listenWhileServing(app, "afterStart", () => this.connect());
       }
       /** After the queue that the app had before has stored what it left. */
       async connect() {
@@ -287,8 +288,8 @@ __export(pub_sub_exports, {
 function createPubSubManager(app, options) {
   const manager = new PubSubManager(app, options);
   const life = ServiceLife.begin(app);
-  listenOnce(app, "afterStart", () => manager.connect());
-  listenOnce(app, "beforeStop", () => manager.close());
+  listenWhileServing(app, "afterStart", () => manager.connect());
+  listenWhileServing(app, "beforeStop", () => manager.close());
   if (app.workerIdAllocator instanceof WorkerIdAllocator) app.workerIdAllocator.belongTo(app);
   queueMicrotask(() => {
     if (!(app.lockManager instanceof LockManager)) return;

@@ -2,7 +2,7 @@
 
 import { EventQueue as Base, type EventQueueOptions } from '../../index';
 import { markReplacement, readEnvironment } from '../environment';
-import { type HostApplication, listenOnce, ServiceLife } from './host';
+import { type HostApplication, listenWhileServing, ServiceLife } from './host';
 
 export { MemoryEventQueueAdapter } from '../../index';
 
@@ -14,7 +14,7 @@ export class EventQueue extends Base {
     super(app, { ...readEnvironment().queue, ...options });
     this.#life = ServiceLife.of(app);
     this.#life.queue = this;
-    listenOnce(app, 'afterStart', () => this.connect());
+    listenWhileServing(app, 'afterStart', () => this.connect());
   }
 
   /** After the queue that the app had before has stored what it left. */

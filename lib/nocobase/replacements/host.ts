@@ -15,7 +15,7 @@ export interface HostApplication {
  * Listens for as long as the app keeps the services that it has now: an app takes the listeners with this mark off
  * before it makes its services anew, which it does at each restart.
  */
-export function listenOnce(app: HostApplication, event: string, listener: () => Promise<void>): void {
+export function listenWhileServing(app: HostApplication, event: string, listener: () => Promise<void>): void {
   app.on(event, Object.assign(async () => listener(), { _reinitializable: true }));
 }
 
@@ -35,8 +35,8 @@ export class ServiceLife {
 
   private constructor(private readonly app: HostApplication, former: ServiceLife | undefined) {
     this.begun = former?.close() ?? Promise.resolve();
-    listenOnce(app, 'beforeReload', () => this.close());
-    listenOnce(app, 'afterStop', () => this.close());
+    listenWhileServing(app, 'beforeReload', () => this.close());
+    listenWhileServing(app, 'afterStop', () => this.close());
   }
 
   /** That of the services which the app makes now. */

@@ -2,7 +2,7 @@
 
 import { PubSubManager as Base, type PubSubManagerOptions } from '../../index';
 import { markReplacement, readEnvironment } from '../environment';
-import { type HostApplication, listenOnce, ServiceLife } from './host';
+import { type HostApplication, listenWhileServing, ServiceLife } from './host';
 import { LockManager } from './lock';
 import { WorkerIdAllocator } from './worker-id';
 
@@ -22,8 +22,8 @@ markReplacement(PubSubManager);
 export function createPubSubManager(app: HostApplication, options?: PubSubManagerOptions): PubSubManager {
   const manager = new PubSubManager(app, options);
   const life = ServiceLife.begin(app);
-  listenOnce(app, 'afterStart', () => manager.connect());
-  listenOnce(app, 'beforeStop', () => manager.close());
+  listenWhileServing(app, 'afterStart', () => manager.connect());
+  listenWhileServing(app, 'beforeStop', () => manager.close());
   if (app.workerIdAllocator instanceof WorkerIdAllocator) app.workerIdAllocator.belongTo(app);
   // The app makes it next, without telling it whose it is.
   queueMicrotask(() => {
