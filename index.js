@@ -395,7 +395,7 @@ function texts(tls) {
 }
 
 // lib/redis/connection.ts
-var RedisConnection = class _RedisConnection extends import_node_events.EventEmitter {
+var RedisConnection = class RedisConnection extends import_node_events.EventEmitter {
   handle;
   options;
   state;
@@ -448,7 +448,7 @@ var RedisConnection = class _RedisConnection extends import_node_events.EventEmi
   open() {
     if (this.handle) return this.handle;
     this.state = void 0;
-    this.handle = this.makeHandle(this.options, listenWeakly(this, _RedisConnection.heard));
+    this.handle = this.makeHandle(this.options, listenWeakly(this, RedisConnection.heard));
     open.add(this);
     return this.handle;
   }
@@ -2730,14 +2730,14 @@ function isObject(value) {
 // lib/event-queue/memory-adapter.ts
 var DEFAULT_TIMEOUT = 15e3;
 var CLOSE_TIMEOUT = 1e4;
-var MemoryEventQueueAdapter = class _MemoryEventQueueAdapter {
+var MemoryEventQueueAdapter = class MemoryEventQueueAdapter {
   constructor(options = {}) {
     this.options = options;
     const { closeTimeout = CLOSE_TIMEOUT } = options;
     if (typeof closeTimeout !== "number" || !(closeTimeout >= 0)) {
       throw invalid(`closeTimeout is a number of milliseconds: ${String(closeTimeout)}`);
     }
-    const listener = listenWeakly(this, _MemoryEventQueueAdapter.heard);
+    const listener = listenWeakly(this, MemoryEventQueueAdapter.heard);
     const handle = binding.queueNew(listener);
     const adapter = this;
     this.host = {
@@ -3371,7 +3371,7 @@ var GIVEN_UP = 4;
 var LOG = 5;
 var BEAT = 6;
 var RESTS = 7;
-var ServerQueueAdapter = class _ServerQueueAdapter {
+var ServerQueueAdapter = class ServerQueueAdapter {
   /** @internal */
   constructor(closeTimeout = CLOSE_TIMEOUT2, logger) {
     this.closeTimeout = closeTimeout;
@@ -3390,7 +3390,7 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
   byNumber = [];
   whenQuiet;
   turn = Promise.resolve();
-  listener = listenWeakly(this, _ServerQueueAdapter.heard);
+  listener = listenWeakly(this, ServerQueueAdapter.heard);
   completions = new Completions({ convert: (_, payload) => payload });
   outgoing = new Batch((...batch) => binding.serverQueuePublish(this.handle, this.completions.listener, ...batch));
   /** The server is there. */
@@ -4795,11 +4795,11 @@ function check(options) {
 // lib/pub-sub/manager.ts
 var flagsOf = (skipSelf, onlySelf, absent) => flag(skipSelf) | flag(onlySelf) << 2 | (absent ? 16 : 0);
 var flag = (value) => value === void 0 || value === null ? 0 : value ? 1 : 2;
-var PubSubManager = class _PubSubManager {
+var PubSubManager = class PubSubManager {
   constructor(app, options = {}) {
     this.app = app;
     this.options = options;
-    const listener = listenWeakly(this, _PubSubManager.heard);
+    const listener = listenWeakly(this, PubSubManager.heard);
     const handle = binding.pubSubNew(this.publisherId, listener);
     this.handle = handle;
     const manager = this;
@@ -5205,7 +5205,7 @@ var LONGEST2 = 24 * 3600 * 1e3;
 var LEVELS = ["info", "warn", "error"];
 var holding = /* @__PURE__ */ new Set();
 var shared2;
-var RedisWorkerIdAdapter = class _RedisWorkerIdAdapter {
+var RedisWorkerIdAdapter = class RedisWorkerIdAdapter {
   node;
   logger;
   /** Throws a `TypeError` that names the option when one is wrong. */
@@ -5217,7 +5217,7 @@ var RedisWorkerIdAdapter = class _RedisWorkerIdAdapter {
     checkTime("rest", rest, 0);
     checkLogger(logger);
     this.logger = logger;
-    this.node = binding.workerIdNew(connection, app, lease, rest, listenWeakly(this, _RedisWorkerIdAdapter.told));
+    this.node = binding.workerIdNew(connection, app, lease, rest, listenWeakly(this, RedisWorkerIdAdapter.told));
   }
   /**
    * The node's id, from 0 to 31; the same until it is released or lost. On a server where the app has no ids yet,
