@@ -1540,6 +1540,7 @@ declare abstract class NativePubSubAdapter implements IPubSubAdapter {
 	/** Resolves when the carrier has the text. Rejects with `E_CLOSED` when the adapter is not connected. */
 	publish(channel: string, text: string): Promise<void>;
 	private forget;
+	private static heard;
 	private hear;
 }
 /** What the log of an app keeps, and whether there is one. */

@@ -54,12 +54,15 @@ __export(index_exports, {
   TieredStore: () => TieredStore,
   WorkerIdAllocator: () => WorkerIdAllocator,
   createApp: () => createApp,
+  hostModule: () => hostModule,
+  hostServer: () => hostServer,
   install: () => install,
   isTransient: () => isTransient,
   maskSecrets: () => maskSecrets,
   redisStore: () => redisStore,
   serving: () => serving,
-  tieredStore: () => tieredStore
+  tieredStore: () => tieredStore,
+  useLockErrorClasses: () => useLockErrorClasses
 });
 module.exports = __toCommonJS(index_exports);
 
@@ -3890,6 +3893,9 @@ function checkFunction(fn) {
 
 // lib/lock/failures.ts
 var classes = { LockAcquireError, LockAbortError };
+function useLockErrorClasses(other) {
+  Object.assign(classes, other);
+}
 function make(kind, code, message, key) {
   return Object.assign(new classes[kind](message), { code, key });
 }
@@ -4635,7 +4641,8 @@ function unpublished(error, channel) {
 }
 
 // lib/pub-sub/native-adapter.ts
-var NativePubSubAdapter = class {
+var connected = /* @__PURE__ */ new Set();
+var NativePubSubAdapter = class _NativePubSubAdapter {
   /** @internal */
   constructor(member, takesAtOnce) {
     this.member = member;
@@ -4658,13 +4665,16 @@ var NativePubSubAdapter = class {
   async connect() {
     const turn = ++this.turn;
     await waitFor((listener, sequence) => binding.busConnect(this.member, listener, sequence));
-    if (turn === this.turn) this.connected = true;
+    if (turn !== this.turn) return;
+    this.connected = true;
+    connected.add(this);
   }
   /** Nothing is heard from the call on; resolves when what was published before is settled. May be repeated. */
   async close() {
     this.turn++;
     this.outgoing.flush();
     this.connected = false;
+    connected.delete(this);
     await waitFor((listener, sequence) => binding.busClose(this.member, listener, sequence));
   }
   /** Resolves when the channel is heard: what is published from then on reaches `callback`. */
@@ -4674,7 +4684,7 @@ var NativePubSubAdapter = class {
       present.callbacks.set(callback, options?.onGap);
       return present.ready;
     }
-    this.listener ??= listen((id2, gap, text2) => this.hear(id2, gap, text2));
+    this.listener ??= listenWeakly(this, _NativePubSubAdapter.heard);
     const { listener: hears } = this;
     const id = this.nextId++;
     const ready = waitFor((listener, sequence) => binding.busSubscribe(this.member, channel, hears, id, listener, sequence));
@@ -4708,9 +4718,9 @@ var NativePubSubAdapter = class {
   forget(channel, hearing) {
     this.hearings.delete(channel);
     this.byId.delete(hearing.id);
-    if (this.hearings.size > 0 || this.listener === void 0) return;
-    unlisten(this.listener);
-    this.listener = void 0;
+  }
+  static heard(self, id, gap, text2) {
+    self.hear(id, gap, text2);
   }
   hear(id, gap, text2) {
     if (!this.connected) return;
@@ -4855,7 +4865,7 @@ var PubSubManager = class _PubSubManager {
       if (!adapter) return;
       if (!await adapter.isConnected()) await adapter.connect();
       this.open = true;
-      connected.add(this);
+      connected2.add(this);
       for (const channel of this.byChannel.keys()) await this.hear(channel);
     });
   }
@@ -4863,7 +4873,7 @@ var PubSubManager = class _PubSubManager {
   close() {
     this.outgoing.flush();
     this.open = false;
-    connected.delete(this);
+    connected2.delete(this);
     binding.pubSubCancelWindows(this.handle);
     return this.inTurn(async () => {
       this.heard.clear();
@@ -5011,7 +5021,7 @@ var PubSubManager = class _PubSubManager {
     return turn;
   }
 };
-var connected = /* @__PURE__ */ new Set();
+var connected2 = /* @__PURE__ */ new Set();
 function checkChannel2(channel) {
   if (typeof channel !== "string" || channel === "") throw invalid(`a channel is a string that is not empty: ${String(channel)}`);
   return channel;
@@ -5637,6 +5647,45 @@ var Plugin = class {
     }
   }
 };
+
+// lib/nocobase/host.ts
+var import_node_module = require("node:module");
+var import_node_path4 = require("node:path");
+function places() {
+  const { NODE_MODULES_PATH } = process.env;
+  return [
+    __filename,
+    (0, import_node_path4.join)(process.cwd(), "main.js"),
+    ...NODE_MODULES_PATH ? [(0, import_node_path4.join)(NODE_MODULES_PATH, "main.js")] : [],
+    ...require.main?.filename ? [require.main.filename] : []
+  ];
+}
+function find(name) {
+  for (const place of places()) {
+    try {
+      return (0, import_node_module.createRequire)(place).resolve(name);
+    } catch {
+    }
+  }
+  return void 0;
+}
+function hostServer() {
+  const file = find("@nocobase/server");
+  if (file) return require(file);
+  const message = "mortise/nocobase runs inside NocoBase, and finds no @nocobase/server: not beside itself, in the working directory, in NODE_MODULES_PATH or beside the program";
+  throw new MortiseError("E_HOST", message);
+}
+function hostModule(name) {
+  const server = find("@nocobase/server");
+  if (!server) return void 0;
+  let file;
+  try {
+    file = (0, import_node_module.createRequire)(server).resolve(name);
+  } catch {
+    return void 0;
+  }
+  return require(file);
+}
 // Annotate the CommonJS export names for ESM import in node:
 0 && (module.exports = {
   Application,
@@ -5671,10 +5720,14 @@ var Plugin = class {
   TieredStore,
   WorkerIdAllocator,
   createApp,
+  hostModule,
+  hostServer,
   install,
   isTransient,
   maskSecrets,
   redisStore,
   serving,
-  tieredStore
+  tieredStore,
+  useLockErrorClasses
 });
+Object.defineProperty(module.exports, 'default', { get: () => require('./nocobase').default });

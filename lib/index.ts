@@ -7,3 +7,7 @@ export * from './redis';
 export * from './sync-message';
 export * from './worker-id';
 export { LockAbortError, LockAcquireError, MortiseError } from './errors';
+/** For the entries beside this one. @internal */
+export { useLockErrorClasses } from './lock/failures';
+/** For the entries beside this one. @internal */
+export { hostModule, hostServer } from './nocobase/host';
