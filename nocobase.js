@@ -82,6 +82,7 @@ function workerIds(fallback, pubSub, queue, locks) {
 function readMax(text) {
   if (text === void 0) return void 0;
   const max = Number(text);
+  if (max === 0) return void 0;
   if (Number.isInteger(max) && max >= 1 && max < 2 ** 31) return max;
   throw invalid(`CACHE_MEMORY_MAX is a whole number from 1: ${JSON.stringify(text)}`);
 }

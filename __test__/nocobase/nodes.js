@@ -2,6 +2,7 @@
 // Starts NocoBase nodes as child processes, and talks to them.
 
 const { fork } = require('node:child_process');
+const { cpSync } = require('node:fs');
 const { join } = require('node:path');
 const { ROOT, temporaryFolder, until } = require('../support');
 
@@ -62,9 +63,9 @@ class Node {
     return node;
   }
 
-  /** A node with a started application; with `install` it makes the database. */
-  static async start({ install = false, ...options } = {}) {
-    const node = await Node.up(options);
+  /** A node with a started application, on the database of `folder`, else on one of its own. With `install` it makes that itself. */
+  static async start({ install = false, folder, ...options } = {}) {
+    const node = await Node.up({ folder: folder ?? (install ? undefined : await installed()), ...options });
     node.port = await node.call(({ start }, how) => start(how), { install });
     return node;
   }
@@ -128,6 +129,20 @@ class Node {
 }
 
 Node.next = 0;
+
+let template;
+
+/** A folder with a database that a stock NocoBase has installed; each call gives another. */
+async function installed() {
+  if (!template) {
+    const node = await Node.start({ how: 'stock', install: true });
+    await node.stop();
+    template = node.folder;
+  }
+  const folder = temporaryFolder();
+  cpSync(template, folder, { recursive: true });
+  return folder;
+}
 
 /** Without variables that concern the services, so that a test has those it gives. */
 function clean(environment) {

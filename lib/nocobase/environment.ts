@@ -102,6 +102,8 @@ function workerIds(
 function readMax(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const max = Number(text);
+  // As NocoBase reads it.
+  if (max === 0) return undefined;
   if (Number.isInteger(max) && max >= 1 && max < 2 ** 31) return max;
   throw invalid(`CACHE_MEMORY_MAX is a whole number from 1: ${JSON.stringify(text)}`);
 }

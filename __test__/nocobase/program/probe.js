@@ -42,10 +42,10 @@ class Probe extends Plugin {
 
       async execute() {
         probe.task = this;
-        process.send?.({ event: 'task', id: this.record.id });
+        process.send?.({ event: 'task', task: this.record.id });
         const { signal } = this.abortController;
         await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
-        process.send?.({ event: 'aborted', id: this.record.id });
+        process.send?.({ event: 'aborted', task: this.record.id });
         throw new CancelError();
       }
     });
