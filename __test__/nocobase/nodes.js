@@ -150,4 +150,4 @@ function clean(environment) {
   return Object.fromEntries(Object.entries(environment).filter(([name]) => !concerned.test(name)));
 }
 
-module.exports = { HOWS, Node, onRedis, until };
+module.exports = { HOWS, installed, Node, onRedis, until };

@@ -32,6 +32,7 @@ async function construct(options = {}) {
     },
     ...options,
   });
+  return here.app;
 }
 
 async function start({ install = false } = {}) {
