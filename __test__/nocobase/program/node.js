@@ -22,7 +22,14 @@ async function construct(options = {}) {
   const cache = process.env.CACHE_REDIS_URL || process.env.REDIS_URL;
   here.app = new server.Application({
     name,
-    database: { dialect: 'sqlite', storage: join(folder, 'db.sqlite'), logging: false },
+    database: {
+      dialect: 'sqlite',
+      storage: join(folder, 'db.sqlite'),
+      logging: false,
+      // Several processes write to one file: they wait for each other, which servers of databases do by themselves.
+      transactionType: 'IMMEDIATE',
+      retry: { match: ['SQLITE_BUSY'], max: 100, backoffBase: 20, backoffExponent: 1.05 },
+    },
     resourcer: { prefix: '/api' },
     acl: true,
     plugins: [...await server.findBuiltInPlugins(), [Probe, { name: 'probe' }]],
