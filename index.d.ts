@@ -501,10 +501,13 @@ export declare class Cache {
 	/** The engine, when it is this cache's own memory store and its keys are known there bare. */
 	private readonly memory;
 	private readonly edits;
-	constructor({ name, prefix, store }: {
+	/** `store` may also be what cache-manager 5 calls a cache. */
+	constructor({ name, prefix, store: given }: {
 		name: string;
 		prefix?: string;
-		store: BasicCache;
+		store: BasicCache | {
+			store: Store;
+		};
 	});
 	/** The key as the store knows it: `prefix:key`. */
 	key(key: string): string;
@@ -594,10 +597,10 @@ export declare class MemoryCounter implements Counter {
 }
 /** Counters on Redis, one script each: atomic among all nodes. */
 export declare class RedisCounter implements Counter {
+	private readonly cache;
 	private readonly store;
-	private readonly key;
-	/** `key` gives the full key. */
-	constructor(store: RedisStore, key: (key: string) => string);
+	/** In a cache on Redis; of another it throws a `TypeError`. */
+	constructor(cache: Cache);
 	get(key: string): Promise<number>;
 	incr(key: string, ttl?: Milliseconds): Promise<number>;
 	incrby(key: string, value: number, ttl?: Milliseconds): Promise<number>;

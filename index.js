@@ -398,7 +398,7 @@ function texts(tls) {
 }
 
 // lib/redis/connection.ts
-var RedisConnection = class _RedisConnection extends import_node_events.EventEmitter {
+var RedisConnection = class RedisConnection extends import_node_events.EventEmitter {
   handle;
   options;
   state;
@@ -451,7 +451,7 @@ var RedisConnection = class _RedisConnection extends import_node_events.EventEmi
   open() {
     if (this.handle) return this.handle;
     this.state = void 0;
-    this.handle = this.makeHandle(this.options, listenWeakly(this, _RedisConnection.heard));
+    this.handle = this.makeHandle(this.options, listenWeakly(this, RedisConnection.heard));
     open.add(this);
     return this.handle;
   }
@@ -1724,7 +1724,9 @@ var Cache = class {
   /** The engine, when it is this cache's own memory store and its keys are known there bare. */
   memory;
   edits = /* @__PURE__ */ new Map();
-  constructor({ name, prefix, store }) {
+  /** `store` may also be what cache-manager 5 calls a cache. */
+  constructor({ name, prefix, store: given }) {
+    const store = given instanceof BasicCache ? given : new BasicCache(given.store);
     this.name = name;
     this.prefix = prefix;
     this.store = store;
@@ -1953,15 +1955,17 @@ var MemoryCounter = class {
   }
 };
 var RedisCounter = class {
-  /** `key` gives the full key. */
-  constructor(store, key) {
+  /** In a cache on Redis; of another it throws a `TypeError`. */
+  constructor(cache) {
+    this.cache = cache;
+    const { store } = cache.store;
+    if (!(store instanceof RedisStore)) throw invalid(`cache ${cache.name} is not on Redis, which counters of this kind need`);
     this.store = store;
-    this.key = key;
   }
+  cache;
   store;
-  key;
   async get(key) {
-    const text2 = await this.store.client.send(["GET", this.key(key)]);
+    const text2 = await this.store.client.send(["GET", this.cache.key(key)]);
     return text2 === null ? 0 : Number(text2);
   }
   async incr(key, ttl) {
@@ -1969,10 +1973,10 @@ var RedisCounter = class {
   }
   async incrby(key, value, ttl) {
     if (!Number.isSafeInteger(value)) throw invalid(`counter ${key} is counted in integers: ${describe(value)}`);
-    return this.store.count(this.key(key), value, ttl);
+    return this.store.count(this.cache.key(key), value, ttl);
   }
   async reset(key) {
-    await this.store.del(this.key(key));
+    await this.store.del(this.cache.key(key));
   }
 };
 var LockCounter = class {
@@ -2222,7 +2226,7 @@ var CacheManager = class {
     if (this.storeTypes.get(store)?.store === "memory") return new MemoryCounter();
     const cache = this.caches.get(name) ?? await this.createCache(prefix ? { name, prefix, store } : { name, store });
     const engine = cache.store.store;
-    if (engine instanceof RedisStore) return new RedisCounter(engine, (key) => cache.key(key));
+    if (engine instanceof RedisStore) return new RedisCounter(cache);
     if (!lockManager) throw new MortiseError("E_STORE_UNAVAILABLE", `Counter store [${store}] is not supported`);
     return new LockCounter(cache, lockManager);
   }
@@ -2729,14 +2733,14 @@ function isObject(value) {
 // lib/event-queue/memory-adapter.ts
 var DEFAULT_TIMEOUT = 15e3;
 var CLOSE_TIMEOUT = 1e4;
-var MemoryEventQueueAdapter = class _MemoryEventQueueAdapter {
+var MemoryEventQueueAdapter = class MemoryEventQueueAdapter {
   constructor(options = {}) {
     this.options = options;
     const { closeTimeout = CLOSE_TIMEOUT } = options;
     if (typeof closeTimeout !== "number" || !(closeTimeout >= 0)) {
       throw invalid(`closeTimeout is a number of milliseconds: ${String(closeTimeout)}`);
     }
-    const listener = listenWeakly(this, _MemoryEventQueueAdapter.heard);
+    const listener = listenWeakly(this, MemoryEventQueueAdapter.heard);
     const handle = binding.queueNew(listener);
     const adapter = this;
     this.host = {
@@ -3370,7 +3374,7 @@ var GIVEN_UP = 4;
 var LOG = 5;
 var BEAT = 6;
 var RESTS = 7;
-var ServerQueueAdapter = class _ServerQueueAdapter {
+var ServerQueueAdapter = class ServerQueueAdapter {
   /** @internal */
   constructor(closeTimeout = CLOSE_TIMEOUT2, logger) {
     this.closeTimeout = closeTimeout;
@@ -3389,7 +3393,7 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
   byNumber = [];
   whenQuiet;
   turn = Promise.resolve();
-  listener = listenWeakly(this, _ServerQueueAdapter.heard);
+  listener = listenWeakly(this, ServerQueueAdapter.heard);
   completions = new Completions({ convert: (_, payload) => payload });
   outgoing = new Batch((...batch) => binding.serverQueuePublish(this.handle, this.completions.listener, ...batch));
   /** The server is there. */
@@ -4642,7 +4646,7 @@ function unpublished(error, channel) {
 
 // lib/pub-sub/native-adapter.ts
 var connected = /* @__PURE__ */ new Set();
-var NativePubSubAdapter = class _NativePubSubAdapter {
+var NativePubSubAdapter = class NativePubSubAdapter {
   /** @internal */
   constructor(member, takesAtOnce) {
     this.member = member;
@@ -4684,7 +4688,7 @@ var NativePubSubAdapter = class _NativePubSubAdapter {
       present.callbacks.set(callback, options?.onGap);
       return present.ready;
     }
-    this.listener ??= listenWeakly(this, _NativePubSubAdapter.heard);
+    this.listener ??= listenWeakly(this, NativePubSubAdapter.heard);
     const { listener: hears } = this;
     const id = this.nextId++;
     const ready = waitFor((listener, sequence) => binding.busSubscribe(this.member, channel, hears, id, listener, sequence));
@@ -4795,11 +4799,11 @@ function check(options) {
 // lib/pub-sub/manager.ts
 var flagsOf = (skipSelf, onlySelf, absent) => flag(skipSelf) | flag(onlySelf) << 2 | (absent ? 16 : 0);
 var flag = (value) => value === void 0 || value === null ? 0 : value ? 1 : 2;
-var PubSubManager = class _PubSubManager {
+var PubSubManager = class PubSubManager {
   constructor(app, options = {}) {
     this.app = app;
     this.options = options;
-    const listener = listenWeakly(this, _PubSubManager.heard);
+    const listener = listenWeakly(this, PubSubManager.heard);
     const handle = binding.pubSubNew(this.publisherId, listener);
     this.handle = handle;
     this.handlerManager = { uniqueMessageHandlers: { get size() {
@@ -5190,7 +5194,7 @@ var LONGEST2 = 24 * 3600 * 1e3;
 var LEVELS = ["info", "warn", "error"];
 var holding = /* @__PURE__ */ new Set();
 var shared2;
-var RedisWorkerIdAdapter = class _RedisWorkerIdAdapter {
+var RedisWorkerIdAdapter = class RedisWorkerIdAdapter {
   node;
   logger;
   /** Throws a `TypeError` that names the option when one is wrong. */
@@ -5202,7 +5206,7 @@ var RedisWorkerIdAdapter = class _RedisWorkerIdAdapter {
     checkTime("rest", rest, 0);
     checkLogger(logger);
     this.logger = logger;
-    this.node = binding.workerIdNew(connection, app, lease, rest, listenWeakly(this, _RedisWorkerIdAdapter.told));
+    this.node = binding.workerIdNew(connection, app, lease, rest, listenWeakly(this, RedisWorkerIdAdapter.told));
   }
   /**
    * The node's id, from 0 to 31; the same until it is released or lost. On a server where the app has no ids yet,

@@ -171,7 +171,7 @@ var CachePlug = class _CachePlug {
       const { name, prefix, store = manager.defaultStore } = options;
       if (!isOurs(store)) return createCounter.call(manager, options, lockManager);
       const cache = await cacheOf(name, { store, ...prefix ? { prefix } : {} });
-      return new import__2.RedisCounter(cache.store.store, (key) => cache.key(key));
+      return new import__2.RedisCounter(cache);
     };
     manager.createBloomFilter = async (options = {}) => {
       const { store = manager.defaultStore, prefix } = options;

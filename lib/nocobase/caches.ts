@@ -83,7 +83,7 @@ export class CachePlug {
       const { name, prefix, store = manager.defaultStore } = options;
       if (!isOurs(store)) return createCounter.call(manager, options, lockManager);
       const cache = await cacheOf(name, { store, ...(prefix ? { prefix } : {}) });
-      return new RedisCounter(cache.store.store, (key) => cache.key(key));
+      return new RedisCounter(cache);
     };
     manager.createBloomFilter = async (options: any = {}) => {
       const { store = manager.defaultStore, prefix } = options;
