@@ -1968,6 +1968,7 @@ export interface HostApplication {
 	name?: string;
 	logger?: Logger;
 	on(event: string, listener: (...values: any[]) => any): unknown;
+	off?(event: string, listener: (...values: any[]) => any): unknown;
 	once?(event: string, listener: (...values: any[]) => any): unknown;
 	[member: string]: any;
 }
@@ -1983,8 +1984,11 @@ export interface InstalledServices {
 }
 /**
  * Puts the services into an application that exists: before it is started, and once; a second
- * call changes nothing. The services connect at the host's `afterStart` and close at its
+ * call changes nothing. The services connect at the host's `afterStart`, and close at its
  * `beforeStop` and `afterStop`.
+ *
+ * A NocoBase makes its services anew when it restarts, is installed or upgraded: so do these, with the same options,
+ * and the object that was returned has the new ones then.
  *
  * Publishing on pub/sub reaches this node too unless the call or `pubSubManager.skipSelf` says
  * otherwise, as in NocoBase's code.

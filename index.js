@@ -38,6 +38,7 @@ __export(index_exports, {
   MemoryPubSubAdapter: () => MemoryPubSubAdapter,
   MemoryStore: () => MemoryStore,
   MortiseError: () => MortiseError,
+  NO_QUEUE: () => NO_QUEUE,
   Plugin: () => Plugin,
   PluginManager: () => PluginManager,
   PubSubManager: () => PubSubManager,
@@ -2191,7 +2192,7 @@ var CacheManager = class {
   }
   /** Calls the stores' `close`. May be repeated; memory caches keep working, those on Redis connect again when they are used. */
   async close() {
-    await Promise.all([...this.opened].map(async ({ close, store }) => close?.(store.store)));
+    await Promise.all([...this.opened].map(async ({ close: close2, store }) => close2?.(store.store)));
   }
   /** How the open connections of this manager's caches are, one entry a server and kind of store. */
   health() {
@@ -2247,9 +2248,9 @@ var CacheManager = class {
     return opened;
   }
   openStore(name, type, config, prefix) {
-    const { store: source, close, ...globalConfig } = this.storeTypes.get(type) ?? {};
+    const { store: source, close: close2, ...globalConfig } = this.storeTypes.get(type) ?? {};
     const settings = { ...globalConfig, ...config };
-    const open4 = (engine) => ({ close, store: new BasicCache(engine, settings) });
+    const open4 = (engine) => ({ close: close2, store: new BasicCache(engine, settings) });
     const register = (opened2) => {
       this.stores.set(name, opened2);
       this.opened.add(opened2);
@@ -2264,7 +2265,7 @@ var CacheManager = class {
       const options = { logger: this.logger, ...settings };
       loadPolicy(settings);
       const engine = tiered ? new TieredStore(options) : new RedisStore(options);
-      const opened2 = { close: close ?? (() => engine.close()), store: new BasicCache(engine, settings) };
+      const opened2 = { close: close2 ?? (() => engine.close()), store: new BasicCache(engine, settings) };
       register(opened2);
       return { store: opened2.store, ready: Promise.resolve() };
     }
@@ -5552,30 +5553,183 @@ function createApp(options = {}) {
   return new Application(options);
 }
 
+// lib/nocobase/host.ts
+var import_node_module = require("node:module");
+var import_node_path4 = require("node:path");
+function places() {
+  const { NODE_MODULES_PATH } = process.env;
+  return [
+    __filename,
+    (0, import_node_path4.join)(process.cwd(), "main.js"),
+    ...NODE_MODULES_PATH ? [(0, import_node_path4.join)(NODE_MODULES_PATH, "main.js")] : [],
+    ...require.main?.filename ? [require.main.filename] : []
+  ];
+}
+function find(name) {
+  for (const place of places()) {
+    try {
+      return (0, import_node_module.createRequire)(place).resolve(name);
+    } catch {
+    }
+  }
+  return void 0;
+}
+function hostServer() {
+  const file = find("@nocobase/server");
+  if (file) return require(file);
+  const message = "mortise/nocobase runs inside NocoBase, and finds no @nocobase/server: not beside itself, in the working directory, in NODE_MODULES_PATH or beside the program";
+  throw new MortiseError("E_HOST", message);
+}
+function hostModule(name) {
+  const server = find("@nocobase/server");
+  if (!server) return void 0;
+  let file;
+  try {
+    file = (0, import_node_module.createRequire)(server).resolve(name);
+  } catch {
+    return void 0;
+  }
+  return require(file);
+}
+
+// lib/app/host-services.ts
+var NO_QUEUE = {
+  isConnected: () => false,
+  connect: () => void 0,
+  close: () => void 0,
+  subscribe: () => void 0,
+  unsubscribe: () => void 0,
+  publish: () => void 0
+};
+var SYNC_DEBOUNCE = 1e3;
+var HostServices = class {
+  /** Those of `host` that are none of ours. */
+  constructor(host, ours) {
+    this.host = host;
+    const theirs = (member) => ours.includes(host[member]) ? void 0 : host[member];
+    theirs("eventQueue")?.setAdapter?.(NO_QUEUE);
+    this.pubSub = theirs("pubSubManager");
+    const sync = theirs("syncMessageManager");
+    if (sync) sync.subscribe = async () => void 0;
+  }
+  host;
+  pubSub;
+  /** Subscribes on ours what was subscribed on the host's pub/sub before ours was there. */
+  async handOver(ours, syncDebounce = SYNC_DEBOUNCE) {
+    const channels = this.pubSub?.handlerManager?.handlers;
+    if (!(channels instanceof Map)) return;
+    for (const [channel, handlers] of channels) {
+      const debounce = channel.startsWith(`${this.host.name}.sync.`) ? syncDebounce : 0;
+      for (const callback of handlers.keys()) await ours.subscribe(channel, callback, { debounce });
+    }
+    channels.clear();
+  }
+};
+
 // lib/app/install.ts
-var installed = /* @__PURE__ */ new WeakMap();
+var installations = /* @__PURE__ */ new WeakMap();
 function install(app, options = {}) {
   if (typeof app?.on !== "function") throw invalid("install takes an application, which has the method on");
-  const present = installed.get(app);
-  if (present) return present;
-  const { name = app.name ?? "main", logger = app.logger, ...resolved } = resolveOptions(options);
-  const view = hostView(app, name, logger);
-  const cacheManager = new CacheManager({ prefix: name, logger, ...resolved.cacheManager });
-  const services = {
-    cacheManager,
-    cache: cacheManager.createCacheSync({ name }),
-    pubSubManager: new PubSubManager(view, { adapter: "memory", skipSelf: false, ...resolved.pubSubManager }),
-    syncMessageManager: void 0,
-    eventQueue: new EventQueue(view, resolved.eventQueue),
-    lockManager: new LockManager({ logger, app: name, ...resolved.lockManager }),
-    workerIdAllocator: new WorkerIdAllocator({ app: name, logger, ...resolved.workerIdAllocator })
-  };
-  for (const [member, service] of Object.entries(services)) if (service) put(app, member, service);
-  services.syncMessageManager = new SyncMessageManager(view, resolved.syncMessageManager);
-  put(app, "syncMessageManager", services.syncMessageManager);
-  listen2(app, services);
-  installed.set(app, services);
-  return services;
+  const host = itself2(app);
+  const present = installations.get(host);
+  if (present) return present.services;
+  const { name = host.name ?? "main", logger = logOf(host), ...resolved } = resolveOptions(options);
+  const installation = new Installation(host, name, logger, resolved);
+  installations.set(host, installation);
+  renewWithTheHost(host);
+  return installation.services;
+}
+function itself2(app) {
+  const { pm } = app;
+  return typeof pm?.app?.on === "function" ? pm.app : app;
+}
+function logOf(host) {
+  if (!host.logger) return void 0;
+  const at = (level) => (message, ...details) => host.logger?.[level](message, ...details);
+  return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
+}
+var renewing = /* @__PURE__ */ new WeakSet();
+function renewWithTheHost(host) {
+  if (typeof host.reInitEvents !== "function") return;
+  const Application2 = hostModule("@nocobase/server")?.Application;
+  if (typeof Application2?.addCommand !== "function" || renewing.has(Application2)) return;
+  renewing.add(Application2);
+  Application2.addCommand((app) => installations.get(app)?.renew());
+  const { LockAcquireError: LockAcquireError2, LockAbortError: LockAbortError2 } = hostModule("@nocobase/lock-manager") ?? {};
+  if (LockAcquireError2 && LockAbortError2) useLockErrorClasses({ LockAcquireError: LockAcquireError2, LockAbortError: LockAbortError2 });
+}
+var Installation = class {
+  constructor(host, name, logger, options) {
+    this.host = host;
+    this.name = name;
+    this.logger = logger;
+    this.options = options;
+    this.view = hostView(host, name, logger);
+    this.renew();
+  }
+  host;
+  name;
+  logger;
+  options;
+  /** The present ones. */
+  services = {};
+  view;
+  /** All that were made: while a NocoBase loads it makes several, and its plugins keep caches of each. */
+  cacheManagers = /* @__PURE__ */ new Set();
+  /** Makes the services, and puts them in the place of those that the host has. */
+  renew() {
+    const { host, services, view, options, logger, name } = this;
+    const former = { ...services };
+    const formerCaches = [...this.cacheManagers];
+    this.cacheManagers.clear();
+    const theirs = new HostServices(host, Object.values(former));
+    this.makeCaches();
+    services.pubSubManager = new PubSubManager(view, { adapter: "memory", skipSelf: false, ...options.pubSubManager });
+    services.eventQueue = new EventQueue(view, options.eventQueue);
+    services.lockManager = new LockManager({ logger, app: name, ...options.lockManager });
+    services.workerIdAllocator = new WorkerIdAllocator({ app: name, logger, ...options.workerIdAllocator });
+    for (const member of ["pubSubManager", "eventQueue", "lockManager", "workerIdAllocator"]) put(host, member, services[member]);
+    services.syncMessageManager = new SyncMessageManager(view, options.syncMessageManager);
+    put(host, "syncMessageManager", services.syncMessageManager);
+    this.listen(theirs, { ...services });
+    if (former.lockManager) close(former, formerCaches).catch((error) => logger?.warn("closing the services of before a restart failed", error));
+  }
+  makeCaches() {
+    const { host, services, name, logger, options } = this;
+    const manager = new CacheManager({ prefix: name, logger, ...options.cacheManager });
+    this.cacheManagers.add(manager);
+    services.cacheManager = manager;
+    services.cache = manager.createCacheSync({ name });
+    put(host, "cacheManager", manager);
+    put(host, "cache", services.cache);
+    if (typeof host.context === "object" && host.context !== null) host.context.cache = services.cache;
+    if (typeof host.createCacheManager === "function") put(host, "createCacheManager", async () => this.makeCaches());
+    return manager;
+  }
+  listen(theirs, services) {
+    const { host } = this;
+    const { pubSubManager, eventQueue } = services;
+    const listener = (action) => Object.assign(async () => void await action(), { _reinitializable: true });
+    const beforeStop = listener(async () => {
+      await pubSubManager.close();
+      await eventQueue.close();
+    });
+    host.on("afterStart", listener(async () => {
+      await theirs.handOver(pubSubManager, this.options.syncMessageManager?.debounce);
+      await pubSubManager.connect();
+      await eventQueue.connect();
+      host.off?.("beforeStop", beforeStop);
+      host.on("beforeStop", beforeStop);
+    }));
+    host.on("afterStop", listener(() => close(services, [...this.cacheManagers])));
+  }
+};
+async function close({ pubSubManager, eventQueue, lockManager, workerIdAllocator }, cacheManagers) {
+  await pubSubManager.close();
+  await eventQueue.close();
+  await lockManager.close();
+  for (const manager of cacheManagers) await manager.close();
+  await workerIdAllocator.release();
 }
 function hostView(app, name, logger) {
   return new Proxy(app, {
@@ -5591,27 +5745,6 @@ function put(app, member, service) {
   const done = Reflect.set(app, member, service) && app[member] === service;
   if (done || Reflect.defineProperty(app, member, { value: service, writable: true, configurable: true, enumerable: true })) return;
   throw new MortiseError("E_HOST", `the application does not let its ${member} be replaced`);
-}
-function listen2(app, services) {
-  const on = (event, action) => {
-    const listener = async () => {
-      await action();
-    };
-    app.on(event, Object.assign(listener, { _reinitializable: true }));
-  };
-  on("afterStart", async () => {
-    await services.pubSubManager.connect();
-    await services.eventQueue.connect();
-  });
-  on("beforeStop", async () => {
-    await services.pubSubManager.close();
-    await services.eventQueue.close();
-  });
-  on("afterStop", async () => {
-    await services.lockManager.close();
-    await services.cacheManager.close();
-    await services.workerIdAllocator.release();
-  });
 }
 
 // lib/app/plugin.ts
@@ -5651,45 +5784,6 @@ var Plugin = class {
     }
   }
 };
-
-// lib/nocobase/host.ts
-var import_node_module = require("node:module");
-var import_node_path4 = require("node:path");
-function places() {
-  const { NODE_MODULES_PATH } = process.env;
-  return [
-    __filename,
-    (0, import_node_path4.join)(process.cwd(), "main.js"),
-    ...NODE_MODULES_PATH ? [(0, import_node_path4.join)(NODE_MODULES_PATH, "main.js")] : [],
-    ...require.main?.filename ? [require.main.filename] : []
-  ];
-}
-function find(name) {
-  for (const place of places()) {
-    try {
-      return (0, import_node_module.createRequire)(place).resolve(name);
-    } catch {
-    }
-  }
-  return void 0;
-}
-function hostServer() {
-  const file = find("@nocobase/server");
-  if (file) return require(file);
-  const message = "mortise/nocobase runs inside NocoBase, and finds no @nocobase/server: not beside itself, in the working directory, in NODE_MODULES_PATH or beside the program";
-  throw new MortiseError("E_HOST", message);
-}
-function hostModule(name) {
-  const server = find("@nocobase/server");
-  if (!server) return void 0;
-  let file;
-  try {
-    file = (0, import_node_module.createRequire)(server).resolve(name);
-  } catch {
-    return void 0;
-  }
-  return require(file);
-}
 // Annotate the CommonJS export names for ESM import in node:
 0 && (module.exports = {
   Application,
@@ -5708,6 +5802,7 @@ function hostModule(name) {
   MemoryPubSubAdapter,
   MemoryStore,
   MortiseError,
+  NO_QUEUE,
   Plugin,
   PluginManager,
   PubSubManager,

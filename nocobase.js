@@ -205,14 +205,6 @@ async function plugCaches(app) {
 function itself(app) {
   return app.pm?.app ?? app;
 }
-var NO_QUEUE = {
-  isConnected: () => false,
-  connect: () => void 0,
-  close: () => void 0,
-  subscribe: () => void 0,
-  unsubscribe: () => void 0,
-  publish: () => void 0
-};
 var Plugged = class {
   constructor(host, environment) {
     this.host = host;
@@ -275,7 +267,7 @@ var Plugged = class {
     const adapter = new Adapter({ url: queue.url, logger: this.logger });
     eventQueue.setAdapter(adapter);
     this.closing.push(() => adapter.close());
-    this.unplugging.push(() => eventQueue.setAdapter(NO_QUEUE));
+    this.unplugging.push(() => eventQueue.setAdapter(import__3.NO_QUEUE));
     const beforeStop = reinitializable(() => adapter.close());
     this.listen("afterStart", () => {
       this.host.off("beforeStop", beforeStop);

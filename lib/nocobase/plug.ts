@@ -1,7 +1,7 @@
 // Puts adapters of ours into the managers of a NocoBase application, as the environment says.
 
 import {
-  hostModule, RabbitMQEventQueueAdapter, RedisEventQueueAdapter, RedisLockAdapter, RedisPubSubAdapter, RedisWorkerIdAdapter, useLockErrorClasses,
+  hostModule, NO_QUEUE, RabbitMQEventQueueAdapter, RedisEventQueueAdapter, RedisLockAdapter, RedisPubSubAdapter, RedisWorkerIdAdapter, useLockErrorClasses,
 } from '../index';
 import { CachePlug } from './caches';
 import { type HostEnvironment, isReplacement, readEnvironment } from './environment';
@@ -40,16 +40,6 @@ export async function plugCaches(app: Host): Promise<void> {
 function itself(app: Host): Host {
   return app.pm?.app ?? app;
 }
-
-/** In the place of an adapter whose queue NocoBase goes on connecting after it has made another. */
-const NO_QUEUE = {
-  isConnected: () => false,
-  connect: () => undefined,
-  close: () => undefined,
-  subscribe: () => undefined,
-  unsubscribe: () => undefined,
-  publish: () => undefined,
-};
 
 /** What was plugged into the managers that one `init()` made. */
 class Plugged {
