@@ -1,7 +1,8 @@
 'use strict';
 
+const { RabbitMQServer } = require('../servers/rabbitmq');
 const { RedisServer } = require('../servers/redis');
-const { HOWS, Node, onRedis } = require('./nodes');
+const { HOWS, Node, onRedis, until } = require('./nodes');
 
 /** What the services of a node run on: the names under which mortise exports the classes. */
 const runsOn = ({ app, Probe, require }) => {
@@ -58,6 +59,24 @@ describe.each(HOWS)('a NocoBase with mortise by %s', (how) => {
     expect(seen).toEqual({ entry: { a: [1] }, count: 3, heard: ['message'], processed: [{ n: 1 }], locked: 'held' });
     expect(await redis.call('GET', 'main:probe:entry')).toBe('{"a":[1]}');
     expect(await redis.call('GET', 'main:probe-counter:count')).toBe('3');
+  });
+
+  test('runs its queue on RabbitMQ, also after a restart', async () => {
+    const broker = await RabbitMQServer.start();
+    try {
+      const node = await Node.start({ how, environment: { QUEUE_ADAPTER: 'rabbitmq', QUEUE_ADAPTER_RABBITMQ_URL: broker.url } });
+      const publish = ({ app }, message) => app.eventQueue.publish('probe', message);
+      const processed = ({ app, Probe }) => app.pm.get(Probe).processed;
+      await node.call(publish, 'first');
+      await until(async () => (await node.call(processed)).length > 0);
+      await node.call(({ app }) => app.restart());
+      await node.call(publish, 'second');
+      await until(async () => (await node.call(processed)).length > 0);
+      expect(await node.call(processed)).toEqual(['second']);
+      expect(await node.stop()).toEqual({ code: 0, signal: null });
+    } finally {
+      await broker.stop();
+    }
   });
 
   test('a token that was signed out is refused', async () => {
