@@ -1563,6 +1563,7 @@ declare abstract class NativePubSubAdapter implements IPubSubAdapter {
 	/** Resolves when the carrier has the text. Rejects with `E_CLOSED` when the adapter is not connected. */
 	publish(channel: string, text: string): Promise<void>;
 	private forget;
+	private static heard;
 	private hear;
 }
 /** What the log of an app keeps, and whether there is one. */
@@ -1989,6 +1990,7 @@ export interface HostApplication {
 	name?: string;
 	logger?: Logger;
 	on(event: string, listener: (...values: any[]) => any): unknown;
+	off?(event: string, listener: (...values: any[]) => any): unknown;
 	once?(event: string, listener: (...values: any[]) => any): unknown;
 	[member: string]: any;
 }
@@ -2004,8 +2006,11 @@ export interface InstalledServices {
 }
 /**
  * Puts the services into an application that exists: before it is started, and once; a second
- * call changes nothing. The services connect at the host's `afterStart` and close at its
+ * call changes nothing. The services connect at the host's `afterStart`, and close at its
  * `beforeStop` and `afterStop`.
+ *
+ * A NocoBase makes its services anew when it restarts, is installed or upgraded: so do these, with the same options,
+ * and the object that was returned has the new ones then.
  *
  * Publishing on pub/sub reaches this node too unless the call or `pubSubManager.skipSelf` says
  * otherwise, as in NocoBase's code.

@@ -22,6 +22,10 @@ const oneMain = {
   setup: ({ onResolve }) => onResolve({ filter: /^(\.\.\/)+index$/ }, () => ({ path: './index.js', external: true })),
 };
 
+// NocoBase loads plugins by the names of packages, and takes their default export. Not enumerable, so that only who asks
+// for it needs a NocoBase.
+const plugin = "Object.defineProperty(module.exports, 'default', { get: () => require('./nocobase').default });";
+
 /** A class that mentions itself is renamed within by the bundler, and would tell that name as its own. */
 const ownNames = {
   name: 'own names',
@@ -31,7 +35,7 @@ const ownNames = {
   }),
 };
 
-await build({ ...shared, entryPoints: ['lib/index.ts'], outfile: 'index.js', write: false, plugins: [ownNames] });
+await build({ ...shared, entryPoints: ['lib/index.ts'], outfile: 'index.js', write: false, plugins: [ownNames], footer: { js: plugin } });
 await build({ ...shared, entryPoints: ['lib/nocobase/plugin.ts'], outfile: 'nocobase.js', plugins: [oneMain] });
 await build({ ...shared, entryPoints: ['lib/nocobase/register.ts'], outfile: 'register.js', plugins: [oneMain] });
 run('dts-bundle-generator/dist/bin/dts-bundle-generator.js', '--silent', '--no-banner', '--project', 'tsconfig.json', '-o', 'index.d.ts', 'lib/index.ts');
