@@ -503,10 +503,13 @@ export declare class Cache {
 	/** The engine, when it is this cache's own memory store and its keys are known there bare. */
 	private readonly memory;
 	private readonly edits;
-	constructor({ name, prefix, store }: {
+	/** `store` may also be what cache-manager 5 calls a cache. */
+	constructor({ name, prefix, store: given }: {
 		name: string;
 		prefix?: string;
-		store: BasicCache;
+		store: BasicCache | {
+			store: Store;
+		};
 	});
 	/** The key as the store knows it: `prefix:key`. */
 	key(key: string): string;
@@ -596,10 +599,10 @@ export declare class MemoryCounter implements Counter {
 }
 /** Counters on Redis, one script each: atomic among all nodes. */
 export declare class RedisCounter implements Counter {
+	private readonly cache;
 	private readonly store;
-	private readonly key;
-	/** `key` gives the full key. */
-	constructor(store: RedisStore, key: (key: string) => string);
+	/** In a cache on Redis; of another it throws a `TypeError`. */
+	constructor(cache: Cache);
 	get(key: string): Promise<number>;
 	incr(key: string, ttl?: Milliseconds): Promise<number>;
 	incrby(key: string, value: number, ttl?: Milliseconds): Promise<number>;
@@ -1560,6 +1563,7 @@ declare abstract class NativePubSubAdapter implements IPubSubAdapter {
 	/** Resolves when the carrier has the text. Rejects with `E_CLOSED` when the adapter is not connected. */
 	publish(channel: string, text: string): Promise<void>;
 	private forget;
+	private static heard;
 	private hear;
 }
 /** What the log of an app keeps, and whether there is one. */
@@ -1659,11 +1663,12 @@ export declare class PubSubManager {
 	private readonly options;
 	/** Tells this manager's messages from those of others. */
 	readonly publisherId: string;
-	/** `uniqueMessageHandlers.size` is the number of open debounce windows. */
+	/** `uniqueMessageHandlers.size` is the number of open debounce windows; `handlers` are the callbacks by channel. */
 	readonly handlerManager: {
 		readonly uniqueMessageHandlers: {
 			readonly size: number;
 		};
+		readonly handlers: ReadonlyMap<string, ReadonlySet<MessageCallback>>;
 	};
 	private adapter;
 	private readonly handle;
@@ -1709,6 +1714,7 @@ export declare class PubSubManager {
 	private forget;
 	/** Sees to it that the adapter gives us the channel's texts, once. */
 	private hear;
+	private callbacks;
 	private static heard;
 	private deliver;
 	private tell;
@@ -1984,6 +1990,7 @@ export interface HostApplication {
 	name?: string;
 	logger?: Logger;
 	on(event: string, listener: (...values: any[]) => any): unknown;
+	off?(event: string, listener: (...values: any[]) => any): unknown;
 	once?(event: string, listener: (...values: any[]) => any): unknown;
 	[member: string]: any;
 }
@@ -1999,8 +2006,11 @@ export interface InstalledServices {
 }
 /**
  * Puts the services into an application that exists: before it is started, and once; a second
- * call changes nothing. The services connect at the host's `afterStart` and close at its
+ * call changes nothing. The services connect at the host's `afterStart`, and close at its
  * `beforeStop` and `afterStop`.
+ *
+ * A NocoBase makes its services anew when it restarts, is installed or upgraded: so do these, with the same options,
+ * and the object that was returned has the new ones then.
  *
  * Publishing on pub/sub reaches this node too unless the call or `pubSubManager.skipSelf` says
  * otherwise, as in NocoBase's code.

@@ -38,6 +38,7 @@ __export(index_exports, {
   MemoryPubSubAdapter: () => MemoryPubSubAdapter,
   MemoryStore: () => MemoryStore,
   MortiseError: () => MortiseError,
+  NO_QUEUE: () => NO_QUEUE,
   Plugin: () => Plugin,
   PluginManager: () => PluginManager,
   PubSubManager: () => PubSubManager,
@@ -54,12 +55,15 @@ __export(index_exports, {
   TieredStore: () => TieredStore,
   WorkerIdAllocator: () => WorkerIdAllocator,
   createApp: () => createApp,
+  hostModule: () => hostModule,
+  hostServer: () => hostServer,
   install: () => install,
   isTransient: () => isTransient,
   maskSecrets: () => maskSecrets,
   redisStore: () => redisStore,
   serving: () => serving,
-  tieredStore: () => tieredStore
+  tieredStore: () => tieredStore,
+  useLockErrorClasses: () => useLockErrorClasses
 });
 module.exports = __toCommonJS(index_exports);
 
@@ -397,7 +401,7 @@ function texts(tls) {
 }
 
 // lib/redis/connection.ts
-var RedisConnection = class _RedisConnection extends import_node_events.EventEmitter {
+var RedisConnection = class RedisConnection extends import_node_events.EventEmitter {
   handle;
   options;
   state;
@@ -450,7 +454,7 @@ var RedisConnection = class _RedisConnection extends import_node_events.EventEmi
   open() {
     if (this.handle) return this.handle;
     this.state = void 0;
-    this.handle = this.makeHandle(this.options, listenWeakly(this, _RedisConnection.heard));
+    this.handle = this.makeHandle(this.options, listenWeakly(this, RedisConnection.heard));
     open.add(this);
     return this.handle;
   }
@@ -1723,7 +1727,9 @@ var Cache = class {
   /** The engine, when it is this cache's own memory store and its keys are known there bare. */
   memory;
   edits = /* @__PURE__ */ new Map();
-  constructor({ name, prefix, store }) {
+  /** `store` may also be what cache-manager 5 calls a cache. */
+  constructor({ name, prefix, store: given }) {
+    const store = given instanceof BasicCache ? given : new BasicCache(given.store);
     this.name = name;
     this.prefix = prefix;
     this.store = store;
@@ -1952,15 +1958,17 @@ var MemoryCounter = class {
   }
 };
 var RedisCounter = class {
-  /** `key` gives the full key. */
-  constructor(store, key) {
+  /** In a cache on Redis; of another it throws a `TypeError`. */
+  constructor(cache) {
+    this.cache = cache;
+    const { store } = cache.store;
+    if (!(store instanceof RedisStore)) throw invalid(`cache ${cache.name} is not on Redis, which counters of this kind need`);
     this.store = store;
-    this.key = key;
   }
+  cache;
   store;
-  key;
   async get(key) {
-    const text2 = await this.store.client.send(["GET", this.key(key)]);
+    const text2 = await this.store.client.send(["GET", this.cache.key(key)]);
     return text2 === null ? 0 : Number(text2);
   }
   async incr(key, ttl) {
@@ -1968,10 +1976,10 @@ var RedisCounter = class {
   }
   async incrby(key, value, ttl) {
     if (!Number.isSafeInteger(value)) throw invalid(`counter ${key} is counted in integers: ${describe(value)}`);
-    return this.store.count(this.key(key), value, ttl);
+    return this.store.count(this.cache.key(key), value, ttl);
   }
   async reset(key) {
-    await this.store.del(this.key(key));
+    await this.store.del(this.cache.key(key));
   }
 };
 var LockCounter = class {
@@ -2186,7 +2194,7 @@ var CacheManager = class {
   }
   /** Calls the stores' `close`. May be repeated; memory caches keep working, those on Redis connect again when they are used. */
   async close() {
-    await Promise.all([...this.opened].map(async ({ close, store }) => close?.(store.store)));
+    await Promise.all([...this.opened].map(async ({ close: close2, store }) => close2?.(store.store)));
   }
   /** How the open connections of this manager's caches are, one entry a server and kind of store. */
   health() {
@@ -2221,7 +2229,7 @@ var CacheManager = class {
     if (this.storeTypes.get(store)?.store === "memory") return new MemoryCounter();
     const cache = this.caches.get(name) ?? await this.createCache(prefix ? { name, prefix, store } : { name, store });
     const engine = cache.store.store;
-    if (engine instanceof RedisStore) return new RedisCounter(engine, (key) => cache.key(key));
+    if (engine instanceof RedisStore) return new RedisCounter(cache);
     if (!lockManager) throw new MortiseError("E_STORE_UNAVAILABLE", `Counter store [${store}] is not supported`);
     return new LockCounter(cache, lockManager);
   }
@@ -2242,9 +2250,9 @@ var CacheManager = class {
     return opened;
   }
   openStore(name, type, config, prefix) {
-    const { store: source, close, ...globalConfig } = this.storeTypes.get(type) ?? {};
+    const { store: source, close: close2, ...globalConfig } = this.storeTypes.get(type) ?? {};
     const settings = { ...globalConfig, ...config };
-    const open4 = (engine) => ({ close, store: new BasicCache(engine, settings) });
+    const open4 = (engine) => ({ close: close2, store: new BasicCache(engine, settings) });
     const register = (opened2) => {
       this.stores.set(name, opened2);
       this.opened.add(opened2);
@@ -2259,7 +2267,7 @@ var CacheManager = class {
       const options = { logger: this.logger, ...settings };
       loadPolicy(settings);
       const engine = tiered ? new TieredStore(options) : new RedisStore(options);
-      const opened2 = { close: close ?? (() => engine.close()), store: new BasicCache(engine, settings) };
+      const opened2 = { close: close2 ?? (() => engine.close()), store: new BasicCache(engine, settings) };
       register(opened2);
       return { store: opened2.store, ready: Promise.resolve() };
     }
@@ -2728,14 +2736,14 @@ function isObject(value) {
 // lib/event-queue/memory-adapter.ts
 var DEFAULT_TIMEOUT = 15e3;
 var CLOSE_TIMEOUT = 1e4;
-var MemoryEventQueueAdapter = class _MemoryEventQueueAdapter {
+var MemoryEventQueueAdapter = class MemoryEventQueueAdapter {
   constructor(options = {}) {
     this.options = options;
     const { closeTimeout = CLOSE_TIMEOUT } = options;
     if (typeof closeTimeout !== "number" || !(closeTimeout >= 0)) {
       throw invalid(`closeTimeout is a number of milliseconds: ${String(closeTimeout)}`);
     }
-    const listener = listenWeakly(this, _MemoryEventQueueAdapter.heard);
+    const listener = listenWeakly(this, MemoryEventQueueAdapter.heard);
     const handle = binding.queueNew(listener);
     const adapter = this;
     this.host = {
@@ -3385,7 +3393,7 @@ var LOG = 5;
 var BEAT = 6;
 var RESTS = 7;
 var OVER = 8;
-var ServerQueueAdapter = class _ServerQueueAdapter {
+var ServerQueueAdapter = class ServerQueueAdapter {
   /** @internal */
   constructor(closeTimeout = CLOSE_TIMEOUT2, logger) {
     this.closeTimeout = closeTimeout;
@@ -3407,7 +3415,7 @@ var ServerQueueAdapter = class _ServerQueueAdapter {
   lastNumber = 0;
   whenQuiet;
   turn = Promise.resolve();
-  listener = listenWeakly(this, _ServerQueueAdapter.heard);
+  listener = listenWeakly(this, ServerQueueAdapter.heard);
   completions = new Completions({ convert: (_, payload) => payload });
   outgoing = new Batch((...batch) => binding.serverQueuePublish(this.handle, this.completions.listener, ...batch));
   /** The server is there. */
@@ -3925,6 +3933,9 @@ function checkFunction(fn) {
 
 // lib/lock/failures.ts
 var classes = { LockAcquireError, LockAbortError };
+function useLockErrorClasses(other) {
+  Object.assign(classes, other);
+}
 function make(kind, code, message, key) {
   return Object.assign(new classes[kind](message), { code, key });
 }
@@ -4499,6 +4510,12 @@ var LockManager = class {
     const server = typeof url === "string" ? { url } : url;
     this.#redis = { Adapter: RedisLockAdapter, options: { ...server, app, gracePeriod, logger, maxHold } };
   }
+  /** Whose locks they are, and where lapses are reported, from the next connect on. @internal */
+  belongTo(app, logger) {
+    Object.assign(this.#redis.options, { app, logger });
+    const local = this.#registry.get("local")?.options;
+    if (local) local.logger = logger;
+  }
   /** Makes an adapter known. A name that is taken throws. */
   registerAdapter(name, config) {
     if (typeof config?.Adapter !== "function") throw invalid(`the lock adapter "${name}" needs a class as its Adapter`);
@@ -4670,7 +4687,8 @@ function unpublished(error, channel) {
 }
 
 // lib/pub-sub/native-adapter.ts
-var NativePubSubAdapter = class {
+var connected = /* @__PURE__ */ new Set();
+var NativePubSubAdapter = class NativePubSubAdapter {
   /** @internal */
   constructor(member, takesAtOnce) {
     this.member = member;
@@ -4693,13 +4711,16 @@ var NativePubSubAdapter = class {
   async connect() {
     const turn = ++this.turn;
     await waitFor((listener, sequence) => binding.busConnect(this.member, listener, sequence));
-    if (turn === this.turn) this.connected = true;
+    if (turn !== this.turn) return;
+    this.connected = true;
+    connected.add(this);
   }
   /** Nothing is heard from the call on; resolves when what was published before is settled. May be repeated. */
   async close() {
     this.turn++;
     this.outgoing.flush();
     this.connected = false;
+    connected.delete(this);
     await waitFor((listener, sequence) => binding.busClose(this.member, listener, sequence));
   }
   /** Resolves when the channel is heard: what is published from then on reaches `callback`. */
@@ -4709,7 +4730,7 @@ var NativePubSubAdapter = class {
       present.callbacks.set(callback, options?.onGap);
       return present.ready;
     }
-    this.listener ??= listen((id2, gap, text2) => this.hear(id2, gap, text2));
+    this.listener ??= listenWeakly(this, NativePubSubAdapter.heard);
     const { listener: hears } = this;
     const id = this.nextId++;
     const ready = waitFor((listener, sequence) => binding.busSubscribe(this.member, channel, hears, id, listener, sequence));
@@ -4743,9 +4764,9 @@ var NativePubSubAdapter = class {
   forget(channel, hearing) {
     this.hearings.delete(channel);
     this.byId.delete(hearing.id);
-    if (this.hearings.size > 0 || this.listener === void 0) return;
-    unlisten(this.listener);
-    this.listener = void 0;
+  }
+  static heard(self, id, gap, text2) {
+    self.hear(id, gap, text2);
   }
   hear(id, gap, text2) {
     if (!this.connected) return;
@@ -4820,16 +4841,22 @@ function check(options) {
 // lib/pub-sub/manager.ts
 var flagsOf = (skipSelf, onlySelf, absent) => flag(skipSelf) | flag(onlySelf) << 2 | (absent ? 16 : 0);
 var flag = (value) => value === void 0 || value === null ? 0 : value ? 1 : 2;
-var PubSubManager = class _PubSubManager {
+var PubSubManager = class PubSubManager {
   constructor(app, options = {}) {
     this.app = app;
     this.options = options;
-    const listener = listenWeakly(this, _PubSubManager.heard);
+    const listener = listenWeakly(this, PubSubManager.heard);
     const handle = binding.pubSubNew(this.publisherId, listener);
     this.handle = handle;
-    this.handlerManager = { uniqueMessageHandlers: { get size() {
-      return binding.pubSubOpenWindows(handle);
-    } } };
+    const manager = this;
+    this.handlerManager = {
+      uniqueMessageHandlers: { get size() {
+        return binding.pubSubOpenWindows(handle);
+      } },
+      get handlers() {
+        return manager.callbacks();
+      }
+    };
     const { adapter } = options;
     if (adapter === "memory") this.setAdapter(new MemoryPubSubAdapter({ bus: options.bus }));
     else if (adapter === "redis") this.setAdapter(redisAdapter(app, options));
@@ -4840,7 +4867,7 @@ var PubSubManager = class _PubSubManager {
   options;
   /** Tells this manager's messages from those of others. */
   publisherId = (0, import_node_crypto3.randomUUID)();
-  /** `uniqueMessageHandlers.size` is the number of open debounce windows. */
+  /** `uniqueMessageHandlers.size` is the number of open debounce windows; `handlers` are the callbacks by channel. */
   handlerManager;
   adapter;
   handle;
@@ -4890,7 +4917,7 @@ var PubSubManager = class _PubSubManager {
       if (!adapter) return;
       if (!await adapter.isConnected()) await adapter.connect();
       this.open = true;
-      connected.add(this);
+      connected2.add(this);
       for (const channel of this.byChannel.keys()) await this.hear(channel);
     });
   }
@@ -4898,7 +4925,7 @@ var PubSubManager = class _PubSubManager {
   close() {
     this.outgoing.flush();
     this.open = false;
-    connected.delete(this);
+    connected2.delete(this);
     binding.pubSubCancelWindows(this.handle);
     return this.inTurn(async () => {
       this.heard.clear();
@@ -5006,6 +5033,15 @@ var PubSubManager = class _PubSubManager {
       throw error;
     }
   }
+  callbacks() {
+    const callbacks = /* @__PURE__ */ new Map();
+    for (const { name, callback } of this.byId.values()) {
+      const present = callbacks.get(name);
+      if (present) present.add(callback);
+      else callbacks.set(name, /* @__PURE__ */ new Set([callback]));
+    }
+    return callbacks;
+  }
   static heard(self, id, gap, payload) {
     if (gap === 0) self.deliver(id, payload);
     else self.tell(id, gap);
@@ -5046,7 +5082,7 @@ var PubSubManager = class _PubSubManager {
     return turn;
   }
 };
-var connected = /* @__PURE__ */ new Set();
+var connected2 = /* @__PURE__ */ new Set();
 function checkChannel2(channel) {
   if (typeof channel !== "string" || channel === "") throw invalid(`a channel is a string that is not empty: ${String(channel)}`);
   return channel;
@@ -5215,7 +5251,7 @@ var LONGEST2 = 24 * 3600 * 1e3;
 var LEVELS = ["info", "warn", "error"];
 var holding = /* @__PURE__ */ new Set();
 var shared2;
-var RedisWorkerIdAdapter = class _RedisWorkerIdAdapter {
+var RedisWorkerIdAdapter = class RedisWorkerIdAdapter {
   node;
   logger;
   /** Throws a `TypeError` that names the option when one is wrong. */
@@ -5227,7 +5263,7 @@ var RedisWorkerIdAdapter = class _RedisWorkerIdAdapter {
     checkTime("rest", rest, 0);
     checkLogger(logger);
     this.logger = logger;
-    this.node = binding.workerIdNew(connection, app, lease, rest, listenWeakly(this, _RedisWorkerIdAdapter.told));
+    this.node = binding.workerIdNew(connection, app, lease, rest, listenWeakly(this, RedisWorkerIdAdapter.told));
   }
   /**
    * The node's id, from 0 to 31; the same until it is released or lost. On a server where the app has no ids yet,
@@ -5573,30 +5609,183 @@ function createApp(options = {}) {
   return new Application(options);
 }
 
+// lib/nocobase/host.ts
+var import_node_module = require("node:module");
+var import_node_path4 = require("node:path");
+function places() {
+  const { NODE_MODULES_PATH } = process.env;
+  return [
+    __filename,
+    (0, import_node_path4.join)(process.cwd(), "main.js"),
+    ...NODE_MODULES_PATH ? [(0, import_node_path4.join)(NODE_MODULES_PATH, "main.js")] : [],
+    ...require.main?.filename ? [require.main.filename] : []
+  ];
+}
+function find(name) {
+  for (const place of places()) {
+    try {
+      return (0, import_node_module.createRequire)(place).resolve(name);
+    } catch {
+    }
+  }
+  return void 0;
+}
+function hostServer() {
+  const file = find("@nocobase/server");
+  if (file) return require(file);
+  const message = "mortise/nocobase runs inside NocoBase, and finds no @nocobase/server: not beside itself, in the working directory, in NODE_MODULES_PATH or beside the program";
+  throw new MortiseError("E_HOST", message);
+}
+function hostModule(name) {
+  const server = find("@nocobase/server");
+  if (!server) return void 0;
+  let file;
+  try {
+    file = (0, import_node_module.createRequire)(server).resolve(name);
+  } catch {
+    return void 0;
+  }
+  return require(file);
+}
+
+// lib/app/host-services.ts
+var NO_QUEUE = {
+  isConnected: () => false,
+  connect: () => void 0,
+  close: () => void 0,
+  subscribe: () => void 0,
+  unsubscribe: () => void 0,
+  publish: () => void 0
+};
+var SYNC_DEBOUNCE = 1e3;
+var HostServices = class {
+  /** Those of `host` that are none of ours. */
+  constructor(host, ours) {
+    this.host = host;
+    const theirs = (member) => ours.includes(host[member]) ? void 0 : host[member];
+    theirs("eventQueue")?.setAdapter?.(NO_QUEUE);
+    this.pubSub = theirs("pubSubManager");
+    const sync = theirs("syncMessageManager");
+    if (sync) sync.subscribe = async () => void 0;
+  }
+  host;
+  pubSub;
+  /** Subscribes on ours what was subscribed on the host's pub/sub before ours was there. */
+  async handOver(ours, syncDebounce = SYNC_DEBOUNCE) {
+    const channels = this.pubSub?.handlerManager?.handlers;
+    if (!(channels instanceof Map)) return;
+    for (const [channel, handlers] of channels) {
+      const debounce = channel.startsWith(`${this.host.name}.sync.`) ? syncDebounce : 0;
+      for (const callback of handlers.keys()) await ours.subscribe(channel, callback, { debounce });
+    }
+    channels.clear();
+  }
+};
+
 // lib/app/install.ts
-var installed = /* @__PURE__ */ new WeakMap();
+var installations = /* @__PURE__ */ new WeakMap();
 function install(app, options = {}) {
   if (typeof app?.on !== "function") throw invalid("install takes an application, which has the method on");
-  const present = installed.get(app);
-  if (present) return present;
-  const { name = app.name ?? "main", logger = app.logger, ...resolved } = resolveOptions(options);
-  const view = hostView(app, name, logger);
-  const cacheManager = new CacheManager({ prefix: name, logger, ...resolved.cacheManager });
-  const services = {
-    cacheManager,
-    cache: cacheManager.createCacheSync({ name }),
-    pubSubManager: new PubSubManager(view, { adapter: "memory", skipSelf: false, ...resolved.pubSubManager }),
-    syncMessageManager: void 0,
-    eventQueue: new EventQueue(view, resolved.eventQueue),
-    lockManager: new LockManager({ logger, app: name, ...resolved.lockManager }),
-    workerIdAllocator: new WorkerIdAllocator({ app: name, logger, ...resolved.workerIdAllocator })
-  };
-  for (const [member, service] of Object.entries(services)) if (service) put(app, member, service);
-  services.syncMessageManager = new SyncMessageManager(view, resolved.syncMessageManager);
-  put(app, "syncMessageManager", services.syncMessageManager);
-  listen2(app, services);
-  installed.set(app, services);
-  return services;
+  const host = itself2(app);
+  const present = installations.get(host);
+  if (present) return present.services;
+  const { name = host.name ?? "main", logger = logOf(host), ...resolved } = resolveOptions(options);
+  const installation = new Installation(host, name, logger, resolved);
+  installations.set(host, installation);
+  renewWithTheHost(host);
+  return installation.services;
+}
+function itself2(app) {
+  const { pm } = app;
+  return typeof pm?.app?.on === "function" ? pm.app : app;
+}
+function logOf(host) {
+  if (!host.logger) return void 0;
+  const at = (level) => (message, ...details) => host.logger?.[level](message, ...details);
+  return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
+}
+var renewing = /* @__PURE__ */ new WeakSet();
+function renewWithTheHost(host) {
+  if (typeof host.reInitEvents !== "function") return;
+  const Application2 = hostModule("@nocobase/server")?.Application;
+  if (typeof Application2?.addCommand !== "function" || renewing.has(Application2)) return;
+  renewing.add(Application2);
+  Application2.addCommand((app) => installations.get(app)?.renew());
+  const { LockAcquireError: LockAcquireError2, LockAbortError: LockAbortError2 } = hostModule("@nocobase/lock-manager") ?? {};
+  if (LockAcquireError2 && LockAbortError2) useLockErrorClasses({ LockAcquireError: LockAcquireError2, LockAbortError: LockAbortError2 });
+}
+var Installation = class {
+  constructor(host, name, logger, options) {
+    this.host = host;
+    this.name = name;
+    this.logger = logger;
+    this.options = options;
+    this.view = hostView(host, name, logger);
+    this.renew();
+  }
+  host;
+  name;
+  logger;
+  options;
+  /** The present ones. */
+  services = {};
+  view;
+  /** All that were made: while a NocoBase loads it makes several, and its plugins keep caches of each. */
+  cacheManagers = /* @__PURE__ */ new Set();
+  /** Makes the services, and puts them in the place of those that the host has. */
+  renew() {
+    const { host, services, view, options, logger, name } = this;
+    const former = { ...services };
+    const formerCaches = [...this.cacheManagers];
+    this.cacheManagers.clear();
+    const theirs = new HostServices(host, Object.values(former));
+    this.makeCaches();
+    services.pubSubManager = new PubSubManager(view, { adapter: "memory", skipSelf: false, ...options.pubSubManager });
+    services.eventQueue = new EventQueue(view, options.eventQueue);
+    services.lockManager = new LockManager({ logger, app: name, ...options.lockManager });
+    services.workerIdAllocator = new WorkerIdAllocator({ app: name, logger, ...options.workerIdAllocator });
+    for (const member of ["pubSubManager", "eventQueue", "lockManager", "workerIdAllocator"]) put(host, member, services[member]);
+    services.syncMessageManager = new SyncMessageManager(view, options.syncMessageManager);
+    put(host, "syncMessageManager", services.syncMessageManager);
+    this.listen(theirs, { ...services });
+    if (former.lockManager) close(former, formerCaches).catch((error) => logger?.warn("closing the services of before a restart failed", error));
+  }
+  makeCaches() {
+    const { host, services, name, logger, options } = this;
+    const manager = new CacheManager({ prefix: name, logger, ...options.cacheManager });
+    this.cacheManagers.add(manager);
+    services.cacheManager = manager;
+    services.cache = manager.createCacheSync({ name });
+    put(host, "cacheManager", manager);
+    put(host, "cache", services.cache);
+    if (typeof host.context === "object" && host.context !== null) host.context.cache = services.cache;
+    if (typeof host.createCacheManager === "function") put(host, "createCacheManager", async () => this.makeCaches());
+    return manager;
+  }
+  listen(theirs, services) {
+    const { host } = this;
+    const { pubSubManager, eventQueue } = services;
+    const listener = (action) => Object.assign(async () => void await action(), { _reinitializable: true });
+    const beforeStop = listener(async () => {
+      await pubSubManager.close();
+      await eventQueue.close();
+    });
+    host.on("afterStart", listener(async () => {
+      await theirs.handOver(pubSubManager, this.options.syncMessageManager?.debounce);
+      await pubSubManager.connect();
+      await eventQueue.connect();
+      host.off?.("beforeStop", beforeStop);
+      host.on("beforeStop", beforeStop);
+    }));
+    host.on("afterStop", listener(() => close(services, [...this.cacheManagers])));
+  }
+};
+async function close({ pubSubManager, eventQueue, lockManager, workerIdAllocator }, cacheManagers) {
+  await pubSubManager.close();
+  await eventQueue.close();
+  await lockManager.close();
+  for (const manager of cacheManagers) await manager.close();
+  await workerIdAllocator.release();
 }
 function hostView(app, name, logger) {
   return new Proxy(app, {
@@ -5612,27 +5801,6 @@ function put(app, member, service) {
   const done = Reflect.set(app, member, service) && app[member] === service;
   if (done || Reflect.defineProperty(app, member, { value: service, writable: true, configurable: true, enumerable: true })) return;
   throw new MortiseError("E_HOST", `the application does not let its ${member} be replaced`);
-}
-function listen2(app, services) {
-  const on = (event, action) => {
-    const listener = async () => {
-      await action();
-    };
-    app.on(event, Object.assign(listener, { _reinitializable: true }));
-  };
-  on("afterStart", async () => {
-    await services.pubSubManager.connect();
-    await services.eventQueue.connect();
-  });
-  on("beforeStop", async () => {
-    await services.pubSubManager.close();
-    await services.eventQueue.close();
-  });
-  on("afterStop", async () => {
-    await services.lockManager.close();
-    await services.cacheManager.close();
-    await services.workerIdAllocator.release();
-  });
 }
 
 // lib/app/plugin.ts
@@ -5690,6 +5858,7 @@ var Plugin = class {
   MemoryPubSubAdapter,
   MemoryStore,
   MortiseError,
+  NO_QUEUE,
   Plugin,
   PluginManager,
   PubSubManager,
@@ -5706,10 +5875,14 @@ var Plugin = class {
   TieredStore,
   WorkerIdAllocator,
   createApp,
+  hostModule,
+  hostServer,
   install,
   isTransient,
   maskSecrets,
   redisStore,
   serving,
-  tieredStore
+  tieredStore,
+  useLockErrorClasses
 });
+Object.defineProperty(module.exports, 'default', { get: () => require('./nocobase').default });

@@ -6,7 +6,9 @@ module.exports = {
   transform: {},
   roots: ['<rootDir>/__test__'],
   testMatch: ['**/*.test.js'],
-  testPathIgnorePatterns: process.env.MORTISE_FAULTS ? ['/node_modules/'] : ['/node_modules/', '/faults/'],
+  // A package of its own, with a NocoBase in its node_modules: `npm run test:nocobase`.
+  modulePathIgnorePatterns: ['<rootDir>/__test__/nocobase/'],
+  testPathIgnorePatterns: process.env.MORTISE_FAULTS ? ['/node_modules/', '/__test__/nocobase/'] : ['/node_modules/', '/__test__/nocobase/', '/faults/'],
   testTimeout: process.env.MORTISE_FAULTS ? 120_000 : 30_000,
   maxWorkers: 2,
 };

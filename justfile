@@ -13,3 +13,7 @@ ready: checks
 # The long fault suites.
 faults:
     npm run test:faults
+
+# The tests inside a real NocoBase, which is installed the first time.
+nocobase:
+    npm run test:nocobase

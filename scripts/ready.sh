@@ -17,9 +17,9 @@ if cargo tree --no-default-features --edges normal | grep -q napi; then
   echo 'napi is in the dependency tree without the feature node' >&2
   exit 1
 fi
-step 'index.js and index.d.ts are current'
+step 'the built files are current'
 npm run --silent build:lib
-git diff --exit-code --stat index.js index.d.ts
+git diff --exit-code --stat index.js index.d.ts nocobase.js register.js
 step 'licences and advisories (cargo deny)'
 if command -v cargo-deny >/dev/null; then
   cargo deny check

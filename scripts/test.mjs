@@ -1,5 +1,5 @@
 // Runs the tests: `node scripts/test.mjs` the whole suite, `node scripts/test.mjs faults` the long
-// fault suites. Arguments after that go to jest.
+// fault suites, `node scripts/test.mjs nocobase` those inside a NocoBase. Arguments after that go to jest.
 
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
@@ -22,6 +22,8 @@ const [suite, ...rest] = process.argv.slice(2);
 if (suite === 'faults') {
   run('the fault suites', process.execPath,
     ['--expose-gc', 'node_modules/jest/bin/jest.js', '--runInBand', '__test__/faults', ...rest], { MORTISE_FAULTS: '1' });
+} else if (suite === 'nocobase') {
+  run('inside NocoBase', ...node('jest/bin/jest.js', '-c', '__test__/nocobase/jest.config.js', '--runInBand', ...rest));
 } else {
   run('the core, without Node', 'cargo', ['test', '--no-default-features', '--quiet']);
   run('the typings, as a user sees them', ...node('typescript/bin/tsc', '-p', '__test__/types'));

@@ -2,9 +2,12 @@ import { type Cache, CacheManager } from '../cache';
 import { invalid, MortiseError } from '../errors';
 import { EventQueue } from '../event-queue';
 import { LockManager } from '../lock';
+import { useLockErrorClasses } from '../lock/failures';
+import { hostModule } from '../nocobase/host';
 import { PubSubManager } from '../pub-sub';
 import { SyncMessageManager } from '../sync-message';
 import { WorkerIdAllocator } from '../worker-id';
+import { HostServices } from './host-services';
 import type { Logger } from './logger';
 import { type AppOptions, resolveOptions } from './options';
 
@@ -13,6 +16,7 @@ export interface HostApplication {
   name?: string;
   logger?: Logger;
   on(event: string, listener: (...values: any[]) => any): unknown;
+  off?(event: string, listener: (...values: any[]) => any): unknown;
   once?(event: string, listener: (...values: any[]) => any): unknown;
   [member: string]: any;
 }
@@ -28,39 +32,139 @@ export interface InstalledServices {
   workerIdAllocator: WorkerIdAllocator;
 }
 
-const installed = new WeakMap<object, InstalledServices>();
+/** By the applications that they were put into. */
+const installations = new WeakMap<object, Installation>();
 
 /**
  * Puts the services into an application that exists: before it is started, and once; a second
- * call changes nothing. The services connect at the host's `afterStart` and close at its
+ * call changes nothing. The services connect at the host's `afterStart`, and close at its
  * `beforeStop` and `afterStop`.
+ *
+ * A NocoBase makes its services anew when it restarts, is installed or upgraded: so do these, with the same options,
+ * and the object that was returned has the new ones then.
  *
  * Publishing on pub/sub reaches this node too unless the call or `pubSubManager.skipSelf` says
  * otherwise, as in NocoBase's code.
  */
 export function install(app: HostApplication, options: AppOptions = {}): InstalledServices {
   if (typeof app?.on !== 'function') throw invalid('install takes an application, which has the method on');
-  const present = installed.get(app);
-  if (present) return present;
-  const { name = app.name ?? 'main', logger = app.logger, ...resolved } = resolveOptions(options);
-  const view = hostView(app, name, logger);
-  const cacheManager = new CacheManager({ prefix: name, logger, ...resolved.cacheManager });
-  const services: InstalledServices = {
-    cacheManager,
-    cache: cacheManager.createCacheSync({ name }),
-    pubSubManager: new PubSubManager(view, { adapter: 'memory', skipSelf: false, ...resolved.pubSubManager }),
-    syncMessageManager: undefined as never,
-    eventQueue: new EventQueue(view, resolved.eventQueue),
-    lockManager: new LockManager({ logger, app: name, ...resolved.lockManager } as ConstructorParameters<typeof LockManager>[0]),
-    workerIdAllocator: new WorkerIdAllocator({ app: name, logger, ...resolved.workerIdAllocator }),
-  };
-  for (const [member, service] of Object.entries(services)) if (service) put(app, member, service);
-  // Last, for it subscribes through the host's pub/sub, which is ours now.
-  services.syncMessageManager = new SyncMessageManager(view, resolved.syncMessageManager);
-  put(app, 'syncMessageManager', services.syncMessageManager);
-  listen(app, services);
-  installed.set(app, services);
-  return services;
+  const host = itself(app);
+  const present = installations.get(host);
+  if (present) return present.services;
+  const { name = host.name ?? 'main', logger = logOf(host), ...resolved } = resolveOptions(options);
+  const installation = new Installation(host, name, logger, resolved);
+  installations.set(host, installation);
+  renewWithTheHost(host);
+  return installation.services;
+}
+
+/** NocoBase's plugins are given a proxy of their application. */
+function itself(app: HostApplication): HostApplication {
+  const { pm } = app;
+  return typeof pm?.app?.on === 'function' ? pm.app : app;
+}
+
+/** NocoBase has another log after each restart. */
+function logOf(host: HostApplication): Logger | undefined {
+  if (!host.logger) return undefined;
+  const at = (level: 'debug' | 'info' | 'warn' | 'error') => (message: string, ...details: unknown[]) => host.logger?.[level](message, ...details);
+  return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') };
+}
+
+const renewing = new WeakSet<object>();
+
+/** NocoBase calls back after it has made its services, and has classes of errors that its plugins know. */
+function renewWithTheHost(host: HostApplication): void {
+  // No other application is asked for the modules of NocoBase.
+  if (typeof host.reInitEvents !== 'function') return;
+  const Application = hostModule('@nocobase/server')?.Application;
+  if (typeof Application?.addCommand !== 'function' || renewing.has(Application)) return;
+  renewing.add(Application);
+  Application.addCommand((app: HostApplication) => installations.get(app)?.renew());
+  const { LockAcquireError, LockAbortError } = hostModule('@nocobase/lock-manager') ?? {};
+  if (LockAcquireError && LockAbortError) useLockErrorClasses({ LockAcquireError, LockAbortError });
+}
+
+/** What one application has of ours. */
+class Installation {
+  /** The present ones. */
+  readonly services = {} as InstalledServices;
+  private readonly view: any;
+  /** All that were made: while a NocoBase loads it makes several, and its plugins keep caches of each. */
+  private readonly cacheManagers = new Set<CacheManager>();
+
+  constructor(
+    private readonly host: HostApplication,
+    private readonly name: string,
+    private readonly logger: Logger | undefined,
+    private readonly options: AppOptions,
+  ) {
+    this.view = hostView(host, name, logger);
+    this.renew();
+  }
+
+  /** Makes the services, and puts them in the place of those that the host has. */
+  renew(): void {
+    const { host, services, view, options, logger, name } = this;
+    const former = { ...services };
+    const formerCaches = [...this.cacheManagers];
+    this.cacheManagers.clear();
+    const theirs = new HostServices(host, Object.values(former));
+    this.makeCaches();
+    services.pubSubManager = new PubSubManager(view, { adapter: 'memory', skipSelf: false, ...options.pubSubManager });
+    services.eventQueue = new EventQueue(view, options.eventQueue);
+    services.lockManager = new LockManager({ logger, app: name, ...options.lockManager } as ConstructorParameters<typeof LockManager>[0]);
+    services.workerIdAllocator = new WorkerIdAllocator({ app: name, logger, ...options.workerIdAllocator });
+    for (const member of ['pubSubManager', 'eventQueue', 'lockManager', 'workerIdAllocator'] as const) put(host, member, services[member]);
+    // Last, for it subscribes through the host's pub/sub, which is ours now.
+    services.syncMessageManager = new SyncMessageManager(view, options.syncMessageManager);
+    put(host, 'syncMessageManager', services.syncMessageManager);
+    this.listen(theirs, { ...services });
+    if (former.lockManager) close(former, formerCaches).catch((error) => logger?.warn('closing the services of before a restart failed', error));
+  }
+
+  private makeCaches(): CacheManager {
+    const { host, services, name, logger, options } = this;
+    const manager = new CacheManager({ prefix: name, logger, ...options.cacheManager });
+    this.cacheManagers.add(manager);
+    services.cacheManager = manager;
+    services.cache = manager.createCacheSync({ name });
+    put(host, 'cacheManager', manager);
+    put(host, 'cache', services.cache);
+    // Where NocoBase's middleware finds it.
+    if (typeof host.context === 'object' && host.context !== null) host.context.cache = services.cache;
+    // NocoBase makes its caches by this when it loads, and closes those before.
+    if (typeof host.createCacheManager === 'function') put(host, 'createCacheManager', async () => this.makeCaches());
+    return manager;
+  }
+
+  private listen(theirs: HostServices, services: InstalledServices): void {
+    const { host } = this;
+    const { pubSubManager, eventQueue } = services;
+    // Hosts that make their services anew on a restart take the listeners off that are marked so.
+    const listener = (action: () => Promise<unknown>) => Object.assign(async () => void (await action()), { _reinitializable: true });
+    const beforeStop = listener(async () => {
+      await pubSubManager.close();
+      await eventQueue.close();
+    });
+    host.on('afterStart', listener(async () => {
+      await theirs.handOver(pubSubManager, this.options.syncMessageManager?.debounce);
+      await pubSubManager.connect();
+      await eventQueue.connect();
+      // After the plugins, which may publish while they stop.
+      host.off?.('beforeStop', beforeStop);
+      host.on('beforeStop', beforeStop);
+    }));
+    host.on('afterStop', listener(() => close(services, [...this.cacheManagers])));
+  }
+}
+
+async function close({ pubSubManager, eventQueue, lockManager, workerIdAllocator }: InstalledServices, cacheManagers: CacheManager[]): Promise<void> {
+  await pubSubManager.close();
+  await eventQueue.close();
+  await lockManager.close();
+  for (const manager of cacheManagers) await manager.close();
+  await workerIdAllocator.release();
 }
 
 /** The host as the managers see it: its own members, with the name and logger that were chosen. */
@@ -80,27 +184,4 @@ function put(app: HostApplication, member: string, service: unknown): void {
   const done = Reflect.set(app, member, service) && app[member] === service;
   if (done || Reflect.defineProperty(app, member, { value: service, writable: true, configurable: true, enumerable: true })) return;
   throw new MortiseError('E_HOST', `the application does not let its ${member} be replaced`);
-}
-
-function listen(app: HostApplication, services: InstalledServices): void {
-  const on = (event: string, action: () => Promise<unknown>): void => {
-    const listener = async (): Promise<void> => {
-      await action();
-    };
-    // Hosts that make their services anew on a restart keep the listeners marked so.
-    app.on(event, Object.assign(listener, { _reinitializable: true }));
-  };
-  on('afterStart', async () => {
-    await services.pubSubManager.connect();
-    await services.eventQueue.connect();
-  });
-  on('beforeStop', async () => {
-    await services.pubSubManager.close();
-    await services.eventQueue.close();
-  });
-  on('afterStop', async () => {
-    await services.lockManager.close();
-    await services.cacheManager.close();
-    await services.workerIdAllocator.release();
-  });
 }

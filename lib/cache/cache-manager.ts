@@ -164,7 +164,7 @@ export class CacheManager {
     if (this.storeTypes.get(store)?.store === 'memory') return new MemoryCounter();
     const cache = this.caches.get(name) ?? (await this.createCache(prefix ? { name, prefix, store } : { name, store }));
     const engine = cache.store.store as Store;
-    if (engine instanceof RedisStore) return new RedisCounter(engine, (key) => cache.key(key));
+    if (engine instanceof RedisStore) return new RedisCounter(cache);
     if (!lockManager) throw new MortiseError('E_STORE_UNAVAILABLE', `Counter store [${store}] is not supported`);
     return new LockCounter(cache, lockManager);
   }

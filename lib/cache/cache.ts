@@ -1,10 +1,10 @@
 import { invalid } from '../errors';
-import type { BasicCache } from './basic-cache';
+import { BasicCache } from './basic-cache';
 import { clone } from './clone';
 import type { LoadOptions } from './loading';
 import { checkEntries, checkKey, checkLoader, describe, MemoryStore } from './memory-store';
 import { filterKeys, literal } from './pattern';
-import type { Milliseconds } from './store';
+import type { Milliseconds, Store } from './store';
 
 /** Options of {@link Cache.wrapWithCondition}. */
 export interface WrapConditions<T> {
@@ -50,7 +50,9 @@ export class Cache {
   private readonly memory: MemoryStore | undefined;
   private readonly edits = new Map<string, Promise<unknown>>();
 
-  constructor({ name, prefix, store }: { name: string; prefix?: string; store: BasicCache }) {
+  /** `store` may also be what cache-manager 5 calls a cache. */
+  constructor({ name, prefix, store: given }: { name: string; prefix?: string; store: BasicCache | { store: Store } }) {
+    const store = given instanceof BasicCache ? given : new BasicCache(given.store);
     this.name = name;
     this.prefix = prefix;
     this.store = store;

@@ -1,7 +1,7 @@
 import { invalid, MortiseError } from '../errors';
 import type { Cache } from './cache';
 import { describe, MemoryStore } from './memory-store';
-import type { RedisStore } from './redis-store';
+import { RedisStore } from './redis-store';
 import type { Milliseconds } from './store';
 
 /** A set of numbers by key, each counted up and down atomically. */
@@ -54,14 +54,17 @@ export class MemoryCounter implements Counter {
 
 /** Counters on Redis, one script each: atomic among all nodes. */
 export class RedisCounter implements Counter {
-  /** `key` gives the full key. */
-  constructor(
-    private readonly store: RedisStore,
-    private readonly key: (key: string) => string,
-  ) {}
+  private readonly store: RedisStore;
+
+  /** In a cache on Redis; of another it throws a `TypeError`. */
+  constructor(private readonly cache: Cache) {
+    const { store } = cache.store;
+    if (!(store instanceof RedisStore)) throw invalid(`cache ${cache.name} is not on Redis, which counters of this kind need`);
+    this.store = store;
+  }
 
   async get(key: string): Promise<number> {
-    const text = await this.store.client.send<string | null>(['GET', this.key(key)]);
+    const text = await this.store.client.send<string | null>(['GET', this.cache.key(key)]);
     return text === null ? 0 : Number(text);
   }
 
@@ -71,11 +74,11 @@ export class RedisCounter implements Counter {
 
   async incrby(key: string, value: number, ttl?: Milliseconds): Promise<number> {
     if (!Number.isSafeInteger(value)) throw invalid(`counter ${key} is counted in integers: ${describe(value)}`);
-    return this.store.count(this.key(key), value, ttl);
+    return this.store.count(this.cache.key(key), value, ttl);
   }
 
   async reset(key: string): Promise<void> {
-    await this.store.del(this.key(key));
+    await this.store.del(this.cache.key(key));
   }
 }
 

@@ -60,6 +60,13 @@ export class LockManager {
     this.#redis = { Adapter: RedisLockAdapter, options: { ...server, app, gracePeriod, logger, maxHold } };
   }
 
+  /** Whose locks they are, and where lapses are reported, from the next connect on. @internal */
+  belongTo(app: string, logger: LockLogger | undefined): void {
+    Object.assign(this.#redis.options as object, { app, logger });
+    const local = this.#registry.get('local')?.options;
+    if (local) local.logger = logger;
+  }
+
   /** Makes an adapter known. A name that is taken throws. */
   registerAdapter(name: string, config: LockAdapterConfig): void {
     if (typeof config?.Adapter !== 'function') throw invalid(`the lock adapter "${name}" needs a class as its Adapter`);

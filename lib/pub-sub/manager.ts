@@ -78,8 +78,11 @@ const flag = (value: unknown): number => (value === undefined || value === null 
 export class PubSubManager {
   /** Tells this manager's messages from those of others. */
   readonly publisherId: string = randomUUID();
-  /** `uniqueMessageHandlers.size` is the number of open debounce windows. */
-  readonly handlerManager: { readonly uniqueMessageHandlers: { readonly size: number } };
+  /** `uniqueMessageHandlers.size` is the number of open debounce windows; `handlers` are the callbacks by channel. */
+  readonly handlerManager: {
+    readonly uniqueMessageHandlers: { readonly size: number };
+    readonly handlers: ReadonlyMap<string, ReadonlySet<MessageCallback>>;
+  };
   private adapter: IPubSubAdapter | undefined;
   private readonly handle: Handle;
   private readonly byId = new Map<number, Subscription>();
@@ -105,7 +108,11 @@ export class PubSubManager {
     const listener = listenWeakly(this, PubSubManager.heard);
     const handle = binding.pubSubNew(this.publisherId, listener);
     this.handle = handle;
-    this.handlerManager = { uniqueMessageHandlers: { get size() { return binding.pubSubOpenWindows(handle); } } };
+    const manager = this;
+    this.handlerManager = {
+      uniqueMessageHandlers: { get size() { return binding.pubSubOpenWindows(handle); } },
+      get handlers() { return manager.callbacks(); },
+    };
     const { adapter } = options;
     if (adapter === 'memory') this.setAdapter(new MemoryPubSubAdapter({ bus: options.bus }));
     else if (adapter === 'redis') this.setAdapter(redisAdapter(app, options));
@@ -274,6 +281,16 @@ export class PubSubManager {
       this.heard.delete(channel);
       throw error;
     }
+  }
+
+  private callbacks(): Map<string, Set<MessageCallback>> {
+    const callbacks = new Map<string, Set<MessageCallback>>();
+    for (const { name, callback } of this.byId.values()) {
+      const present = callbacks.get(name);
+      if (present) present.add(callback);
+      else callbacks.set(name, new Set([callback]));
+    }
+    return callbacks;
   }
 
   private static heard(self: PubSubManager, id: number, gap: number, payload: unknown): void {

@@ -1,5 +1,5 @@
 import { MortiseError } from '../errors';
-import { type Handle, listen, unlisten } from '../native';
+import { type Handle, listenWeakly } from '../native';
 import type { AdapterSubscribeOptions, IPubSubAdapter, PubSubCallback } from './adapter';
 import { binding } from './binding';
 import { reasonOf } from './gap';
@@ -11,6 +11,9 @@ interface Hearing {
   /** Resolves when the channel is heard. */
   ready: Promise<void>;
 }
+
+/** Those that are connected: they go on hearing, whoever still knows them. */
+const connected = new Set<NativePubSubAdapter>();
 
 /**
  * An adapter that is written in Rust. Subscriptions are kept over `close` and heard again after
@@ -43,7 +46,9 @@ export abstract class NativePubSubAdapter implements IPubSubAdapter {
   async connect(): Promise<void> {
     const turn = ++this.turn;
     await waitFor((listener, sequence) => binding.busConnect(this.member, listener, sequence));
-    if (turn === this.turn) this.connected = true;
+    if (turn !== this.turn) return;
+    this.connected = true;
+    connected.add(this);
   }
 
   /** Nothing is heard from the call on; resolves when what was published before is settled. May be repeated. */
@@ -51,6 +56,7 @@ export abstract class NativePubSubAdapter implements IPubSubAdapter {
     this.turn++;
     this.outgoing.flush();
     this.connected = false;
+    connected.delete(this);
     await waitFor((listener, sequence) => binding.busClose(this.member, listener, sequence));
   }
 
@@ -61,7 +67,7 @@ export abstract class NativePubSubAdapter implements IPubSubAdapter {
       present.callbacks.set(callback, options?.onGap);
       return present.ready;
     }
-    this.listener ??= listen((id, gap, text) => this.hear(id, gap, text as string));
+    this.listener ??= listenWeakly(this, NativePubSubAdapter.heard);
     const { listener: hears } = this;
     const id = this.nextId++;
     const ready = waitFor((listener, sequence) => binding.busSubscribe(this.member, channel, hears, id, listener, sequence));
@@ -98,9 +104,10 @@ export abstract class NativePubSubAdapter implements IPubSubAdapter {
   private forget(channel: string, hearing: Hearing): void {
     this.hearings.delete(channel);
     this.byId.delete(hearing.id);
-    if (this.hearings.size > 0 || this.listener === undefined) return;
-    unlisten(this.listener);
-    this.listener = undefined;
+  }
+
+  private static heard(self: NativePubSubAdapter, id: number, gap: number, text: unknown): void {
+    self.hear(id, gap, text as string);
   }
 
   private hear(id: number, gap: number, text: string): void {

@@ -1,0 +1,441 @@
+// Built from lib/ by `npm run build:lib`; do not edit.
+'use strict';
+"use strict";
+var __defProp = Object.defineProperty;
+var __getOwnPropDesc = Object.getOwnPropertyDescriptor;
+var __getOwnPropNames = Object.getOwnPropertyNames;
+var __hasOwnProp = Object.prototype.hasOwnProperty;
+var __esm = (fn, res, err) => function __init() {
+  if (err) throw err[0];
+  try {
+    return fn && (res = (0, fn[__getOwnPropNames(fn)[0]])(fn = 0)), res;
+  } catch (e) {
+    throw err = [e], e;
+  }
+};
+var __export = (target, all) => {
+  for (var name in all)
+    __defProp(target, name, { get: all[name], enumerable: true });
+};
+var __copyProps = (to, from, except, desc) => {
+  if (from && typeof from === "object" || typeof from === "function") {
+    for (let key of __getOwnPropNames(from))
+      if (!__hasOwnProp.call(to, key) && key !== except)
+        __defProp(to, key, { get: () => from[key], enumerable: !(desc = __getOwnPropDesc(from, key)) || desc.enumerable });
+  }
+  return to;
+};
+var __toCommonJS = (mod) => __copyProps(__defProp({}, "__esModule", { value: true }), mod);
+
+// lib/nocobase/environment.ts
+function markReplacement(manager) {
+  Object.defineProperty(manager.prototype, REPLACEMENT, { value: true });
+}
+function readEnvironment(environment = process.env) {
+  const text = (name) => environment[name] || void 0;
+  const redis = (name) => redisUrl(name, text(name));
+  const fallback = text("REDIS_URL");
+  const server = (name) => redis(name) ?? redis("REDIS_URL");
+  const pubSub = redis("PUBSUB_ADAPTER_REDIS_URL");
+  const queue = readQueue(text("QUEUE_ADAPTER"), server, text("QUEUE_ADAPTER_RABBITMQ_URL"));
+  const defaultAdapter = text("LOCK_ADAPTER_DEFAULT");
+  const defaultStore = text("CACHE_DEFAULT_STORE");
+  const locks2 = { defaultAdapter, url: defaultAdapter === "redis" ? server("LOCK_ADAPTER_REDIS_URL") : text("LOCK_ADAPTER_REDIS_URL") ?? fallback };
+  return {
+    redis: fallback,
+    cache: {
+      defaultStore,
+      max: readMax(text("CACHE_MEMORY_MAX")),
+      url: defaultStore === "redis" || defaultStore === "tiered" ? server("CACHE_REDIS_URL") : text("CACHE_REDIS_URL") ?? fallback
+    },
+    pubSub: pubSub === void 0 ? void 0 : { url: pubSub },
+    queue,
+    locks: locks2,
+    workerIds: workerIds(fallback, pubSub, queue, locks2)
+  };
+}
+function readQueue(adapter, server, rabbit) {
+  if (adapter === void 0) return void 0;
+  const known = QUEUES.find((name) => name === adapter);
+  if (!known) throw new import__.MortiseError("E_ADAPTER_UNAVAILABLE", `QUEUE_ADAPTER is ${JSON.stringify(adapter)}; known are: ${QUEUES.join(", ")}`);
+  if (known === "memory") return { adapter: known, url: void 0 };
+  if (known === "redis") return { adapter: known, url: server("QUEUE_ADAPTER_REDIS_URL") };
+  if (rabbit !== void 0) naming("QUEUE_ADAPTER_RABBITMQ_URL", () => new import__.RabbitMQEventQueueAdapter(rabbit));
+  return { adapter: known, url: rabbit };
+}
+function workerIds(fallback, pubSub, queue, locks2) {
+  const queued = queue?.adapter === "redis" ? queue : void 0;
+  const locked = locks2.defaultAdapter === "redis" ? locks2 : void 0;
+  const joined = pubSub ?? queued ?? locked ?? (queue?.adapter === "rabbitmq" ? fallback : void 0);
+  if (joined === void 0) return void 0;
+  return { url: redisUrl("REDIS_URL", fallback) ?? pubSub ?? queued?.url ?? locked?.url };
+}
+function readMax(text) {
+  if (text === void 0) return void 0;
+  const max = Number(text);
+  if (max === 0) return void 0;
+  if (Number.isInteger(max) && max >= 1 && max < 2 ** 31) return max;
+  throw invalid(`CACHE_MEMORY_MAX is a whole number from 1: ${JSON.stringify(text)}`);
+}
+function redisUrl(variable, url) {
+  if (url !== void 0) naming(variable, () => new import__.RedisConnection(url));
+  return url;
+}
+function naming(variable, check) {
+  try {
+    check();
+  } catch (error) {
+    throw invalid(`${variable}: ${error.message}`);
+  }
+}
+function invalid(message) {
+  return Object.assign(new TypeError(message), { code: "E_INVALID_ARGUMENT" });
+}
+var import__, REPLACEMENT, QUEUES;
+var init_environment = __esm({
+  "lib/nocobase/environment.ts"() {
+    "use strict";
+    import__ = require("./index.js");
+    REPLACEMENT = /* @__PURE__ */ Symbol.for("mortise.nocobase.replacement");
+    QUEUES = ["memory", "redis", "rabbitmq"];
+  }
+});
+
+// lib/nocobase/replacements/host.ts
+function listenWhileServing(app, event, listener) {
+  app.on(event, Object.assign(async () => listener(), { _reinitializable: true }));
+}
+var lives, ServiceLife;
+var init_host = __esm({
+  "lib/nocobase/replacements/host.ts"() {
+    "use strict";
+    lives = /* @__PURE__ */ new WeakMap();
+    ServiceLife = class _ServiceLife {
+      constructor(app, former) {
+        this.app = app;
+        this.begun = former?.close() ?? Promise.resolve();
+        listenWhileServing(app, "beforeReload", () => this.close());
+        listenWhileServing(app, "afterStop", () => this.close());
+      }
+      app;
+      /** Those before have let go. */
+      begun;
+      queue;
+      locks;
+      /** An app makes several while it loads, and its plugins keep caches of each. */
+      cacheManagers = /* @__PURE__ */ new Set();
+      /** That of the services which the app makes now. */
+      static begin(app) {
+        const life = new _ServiceLife(app, lives.get(app));
+        lives.set(app, life);
+        return life;
+      }
+      /** That of the services which the app has. */
+      static of(app) {
+        return lives.get(app) ?? _ServiceLife.begin(app);
+      }
+      /** May be repeated: what is used afterwards connects again. */
+      async close() {
+        await this.step("the event queue", () => this.queue?.close());
+        for (const manager of this.cacheManagers) await this.step("a cache manager", () => manager.close());
+        await this.step("the locks", () => this.locks?.close());
+      }
+      async step(what, close) {
+        try {
+          await close();
+        } catch (error) {
+          this.app.logger?.error(`closing ${what} of app ${this.app.name} failed`, error);
+        }
+      }
+    };
+  }
+});
+
+// lib/nocobase/replacements/cache.ts
+var cache_exports = {};
+__export(cache_exports, {
+  Cache: () => import__3.Cache,
+  CacheManager: () => CacheManager,
+  LockCounter: () => import__3.LockCounter,
+  MemoryCounter: () => import__3.MemoryCounter,
+  RedisCounter: () => import__3.RedisCounter,
+  createCacheManager: () => createCacheManager
+});
+function completed(options) {
+  const { defaultStore, max, url } = readEnvironment().cache;
+  const stores = { ...options.stores };
+  if (max !== void 0) stores.memory = { max, ...stores.memory };
+  if (url !== void 0) for (const type of ["redis", "tiered"]) stores[type] = { url, ...stores[type] };
+  return { ...options, defaultStore: options.defaultStore ?? defaultStore, stores };
+}
+async function createCacheManager(app, options) {
+  const manager = new CacheManager({ logger: app.logger, ...options });
+  ServiceLife.of(app).cacheManagers.add(manager);
+  app.cache = await manager.createCache({ name: app.name });
+  if (app.context) app.context.cache = app.cache;
+  return manager;
+}
+var import__2, import__3, CacheManager;
+var init_cache = __esm({
+  "lib/nocobase/replacements/cache.ts"() {
+    "use strict";
+    import__2 = require("./index.js");
+    init_environment();
+    init_host();
+    import__3 = require("./index.js");
+    CacheManager = class extends import__2.CacheManager {
+      constructor(options) {
+        super(completed(options ?? {}));
+      }
+    };
+    markReplacement(CacheManager);
+  }
+});
+
+// lib/nocobase/replacements/event-queue.ts
+var event_queue_exports = {};
+__export(event_queue_exports, {
+  EventQueue: () => EventQueue,
+  MemoryEventQueueAdapter: () => import__5.MemoryEventQueueAdapter
+});
+var import__4, import__5, EventQueue;
+var init_event_queue = __esm({
+  "lib/nocobase/replacements/event-queue.ts"() {
+    "use strict";
+    import__4 = require("./index.js");
+    init_environment();
+    init_host();
+    import__5 = require("./index.js");
+    EventQueue = class extends import__4.EventQueue {
+      #life;
+      constructor(app, options) {
+        super(app, { ...readEnvironment().queue, ...options });
+        this.#life = ServiceLife.of(app);
+        this.#life.queue = this;
+        listenWhileServing(app, "afterStart", () => this.connect());
+      }
+      /** After the queue that the app had before has stored what it left. */
+      async connect() {
+        await this.#life.begun;
+        await super.connect();
+      }
+    };
+    markReplacement(EventQueue);
+  }
+});
+
+// lib/nocobase/replacements/lock.ts
+var lock_exports = {};
+__export(lock_exports, {
+  LockAbortError: () => import__7.LockAbortError,
+  LockAcquireError: () => import__7.LockAcquireError,
+  LockManager: () => LockManager
+});
+function completed2(options) {
+  const { defaultAdapter, url } = readEnvironment().locks;
+  const known = Object.fromEntries(OPTIONS.map((name) => [name, options[name]]));
+  return { ...known, defaultAdapter: options.defaultAdapter || defaultAdapter, url: options.url ?? options.redis ?? url };
+}
+var import__6, import__7, OPTIONS, LockManager;
+var init_lock = __esm({
+  "lib/nocobase/replacements/lock.ts"() {
+    "use strict";
+    import__6 = require("./index.js");
+    init_environment();
+    import__7 = require("./index.js");
+    OPTIONS = ["app", "defaultAdapter", "gracePeriod", "logger", "maxHold", "redis", "url"];
+    LockManager = class extends import__6.LockManager {
+      constructor(options = {}) {
+        super(completed2(options ?? {}));
+      }
+    };
+    markReplacement(LockManager);
+  }
+});
+
+// lib/nocobase/replacements/worker-id.ts
+var worker_id_exports = {};
+__export(worker_id_exports, {
+  WorkerIdAllocator: () => WorkerIdAllocator
+});
+var import__8, WorkerIdAllocator;
+var init_worker_id = __esm({
+  "lib/nocobase/replacements/worker-id.ts"() {
+    "use strict";
+    import__8 = require("./index.js");
+    init_environment();
+    WorkerIdAllocator = class extends import__8.WorkerIdAllocator {
+      constructor() {
+        const { workerIds: workerIds2 } = readEnvironment();
+        super(workerIds2 ? { adapter: "redis", url: workerIds2.url } : {});
+      }
+      /** The ids are those of this app from now on, which made the allocator without telling whose it is. */
+      belongTo(app) {
+        const { workerIds: workerIds2 } = readEnvironment();
+        if (workerIds2) this.setAdapter(new import__8.RedisWorkerIdAdapter({ ...workerIds2, app: app.name, logger: app.logger }));
+      }
+    };
+    markReplacement(WorkerIdAllocator);
+  }
+});
+
+// lib/nocobase/replacements/pub-sub.ts
+var pub_sub_exports = {};
+__export(pub_sub_exports, {
+  PubSubManager: () => PubSubManager,
+  createPubSubManager: () => createPubSubManager
+});
+function createPubSubManager(app, options) {
+  const manager = new PubSubManager(app, options);
+  const life = ServiceLife.begin(app);
+  listenWhileServing(app, "afterStart", () => manager.connect());
+  listenWhileServing(app, "beforeStop", () => manager.close());
+  if (app.workerIdAllocator instanceof WorkerIdAllocator) app.workerIdAllocator.belongTo(app);
+  queueMicrotask(() => {
+    if (!(app.lockManager instanceof LockManager)) return;
+    app.lockManager.belongTo(app.name, app.logger);
+    life.locks = app.lockManager;
+  });
+  return manager;
+}
+var import__9, PubSubManager;
+var init_pub_sub = __esm({
+  "lib/nocobase/replacements/pub-sub.ts"() {
+    "use strict";
+    import__9 = require("./index.js");
+    init_environment();
+    init_host();
+    init_lock();
+    init_worker_id();
+    PubSubManager = class extends import__9.PubSubManager {
+      constructor(app, options) {
+        const { pubSub, redis } = readEnvironment();
+        super(app, { ...pubSub ? { adapter: "redis" } : {}, url: pubSub?.url ?? redis, ...options });
+      }
+    };
+    markReplacement(PubSubManager);
+  }
+});
+
+// lib/nocobase/replacements/sync-message.ts
+var sync_message_exports = {};
+__export(sync_message_exports, {
+  SyncMessageManager: () => SyncMessageManager
+});
+var import__10, SyncMessageManager;
+var init_sync_message = __esm({
+  "lib/nocobase/replacements/sync-message.ts"() {
+    "use strict";
+    import__10 = require("./index.js");
+    init_environment();
+    SyncMessageManager = class extends import__10.SyncMessageManager {
+      constructor(app, options) {
+        super(app, { ...options, debounce: options?.debounce || void 0 });
+      }
+      /** Does nothing, as the host's. */
+      async sync() {
+      }
+    };
+    markReplacement(SyncMessageManager);
+  }
+});
+
+// lib/nocobase/replacements/index.ts
+var replacements_exports = {};
+__export(replacements_exports, {
+  replacements: () => replacements
+});
+var createCacheManager2, cacheClasses, locks, replacements;
+var init_replacements = __esm({
+  "lib/nocobase/replacements/index.ts"() {
+    "use strict";
+    init_cache();
+    init_event_queue();
+    init_lock();
+    init_pub_sub();
+    init_sync_message();
+    init_worker_id();
+    ({ createCacheManager: createCacheManager2, ...cacheClasses } = cache_exports);
+    locks = { ...lock_exports, default: LockManager };
+    replacements = {
+      "@nocobase/cache": {
+        index: cacheClasses,
+        cache: cacheClasses,
+        "cache-manager": cacheClasses,
+        "counter/index": cacheClasses,
+        "counter/lock-counter": cacheClasses,
+        "counter/memory-counter": cacheClasses,
+        "counter/redis-counter": cacheClasses
+      },
+      "@nocobase/lock-manager": { index: locks, "lock-manager": locks },
+      "@nocobase/server": {
+        "cache/index": { createCacheManager: createCacheManager2 },
+        "event-queue": { ...event_queue_exports, default: EventQueue },
+        "pub-sub-manager/index": { ...pub_sub_exports },
+        "pub-sub-manager/pub-sub-manager": { ...pub_sub_exports },
+        "sync-message-manager": { ...sync_message_exports },
+        "worker-id-allocator": { ...worker_id_exports }
+      }
+    };
+  }
+});
+
+// lib/nocobase/register.ts
+var import_node_fs = require("node:fs");
+var Module = require("node:module");
+var MAJOR = 2;
+var REGISTERED = /* @__PURE__ */ Symbol.for("mortise.nocobase.registered");
+var FILE = /^(.*)[\\/]lib[\\/](.+)\.js$/;
+var CONCERNED = /^(?:index|cache|cache-manager|counter\/[a-z-]+|lock-manager|cache\/index|event-queue|pub-sub-manager\/(?:index|pub-sub-manager)|sync-message-manager|worker-id-allocator)$/;
+var packages = /* @__PURE__ */ new Map();
+var warned = /* @__PURE__ */ new Set();
+function register() {
+  const extensions = Module._extensions;
+  const state = extensions;
+  if (state[REGISTERED]) return;
+  Object.defineProperty(state, REGISTERED, { value: true });
+  for (const filename of Object.keys(require.cache)) {
+    if (find(filename)) warn(`${filename} was loaded before mortise/register, and stays as it is`);
+  }
+  const load = extensions[".js"];
+  extensions[".js"] = function(module2, filename, ...more) {
+    load.call(this, module2, filename, ...more);
+    const ours = find(filename);
+    if (ours) module2.exports = exchanged(module2.exports, ours);
+  };
+}
+function find(filename) {
+  const [, folder, path] = FILE.exec(filename) ?? [];
+  const file = path?.replaceAll("\\", "/");
+  if (file === void 0 || !CONCERNED.test(file)) return void 0;
+  const { name = "", version = "" } = packageIn(folder);
+  if (!/^@nocobase\/(?:cache|lock-manager|server)$/.test(name)) return void 0;
+  if (Number.parseInt(version, 10) === MAJOR) return replacements2()[name]?.[file];
+  warn(`mortise knows ${name} ${MAJOR}; version ${version} stays as it is`);
+  return void 0;
+}
+function packageIn(folder) {
+  let found = packages.get(folder);
+  if (!found) packages.set(folder, found = readPackage(folder));
+  return found;
+}
+function readPackage(folder) {
+  try {
+    return JSON.parse((0, import_node_fs.readFileSync)(`${folder}/package.json`, "utf8"));
+  } catch {
+    return {};
+  }
+}
+function replacements2() {
+  return (init_replacements(), __toCommonJS(replacements_exports)).replacements;
+}
+function exchanged(original, ours) {
+  const exports2 = Object.defineProperty({}, "__esModule", { value: true });
+  return Object.assign(exports2, original, Object.fromEntries(Object.entries(ours).filter(([name]) => Object.hasOwn(original, name))));
+}
+function warn(message) {
+  if (warned.has(message)) return;
+  warned.add(message);
+  process.emitWarning(message, "MortiseWarning");
+}
+register();
