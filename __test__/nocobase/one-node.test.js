@@ -189,6 +189,22 @@ describe('the plugin', () => {
     expect((await back.signIn()).data.user.username).toBe('root');
   });
 
+  test('is loaded as the database says, and is gone when it was disabled there', async () => {
+    const environment = onRedis(redis.url);
+    const node = await Node.start({ how: 'stock' });
+    const values = { name: 'mortise', packageName: 'mortise', enabled: true, installed: true, builtIn: true };
+    await node.call(({ app }, row) => app.pm.repository.create({ values: row }).then(() => undefined), values);
+    await node.stop();
+    const enabled = await Node.start({ how: 'stock', folder: node.folder, environment });
+    expect(await enabled.call(runsOn)).toEqual(SERVERS);
+    await enabled.call(({ app }) => app.pm.disable('mortise'));
+    expect(await enabled.stop()).toEqual({ code: 0, signal: null });
+    const disabled = await Node.start({ how: 'stock', folder: node.folder });
+    expect(await disabled.call(({ app }) => Boolean(app.pm.get('mortise')))).toBe(false);
+    expect((await disabled.signIn()).data.user.username).toBe('root');
+    expect(await disabled.stop()).toEqual({ code: 0, signal: null });
+  });
+
   test('keeps the tiered store coherent between nodes', async () => {
     const environment = { ...onRedis(redis.url), CACHE_DEFAULT_STORE: 'tiered' };
     const a = await Node.start({ environment });
