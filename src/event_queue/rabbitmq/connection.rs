@@ -155,7 +155,8 @@ impl Link {
                     let reason = session.wait_for_end(&*self.environment, &self.config.shown).await;
                     self.set_away(reason);
                     self.sessions.send_replace(None);
-                    session.close().await;
+                    // A broker that does not answer any more must not hold up the next connection.
+                    tokio::spawn(async move { session.close().await });
                     pause = SHORTEST_PAUSE;
                     tokio::time::sleep(jittered(SPACING.saturating_sub(begun.elapsed()))).await;
                 }
@@ -285,8 +286,9 @@ impl Session {
     /// Closes it, politely where the broker answers.
     pub async fn close(&self) {
         let asking = async {
-            let asking = self.asking.lock().await.connection.take();
-            if let Some(connection) = asking {
+            // It may be held by somebody whose broker does not answer.
+            let asking = tokio::time::timeout(CLOSE_TIMEOUT, self.asking.lock()).await;
+            if let Some(connection) = asking.ok().and_then(|mut it| it.connection.take()) {
                 close(&connection).await;
             }
         };
