@@ -33,7 +33,7 @@ function readHistory({ name, text, stops = [], cuts = [], killed = Infinity }) {
       const lapse = /^node (\d+)-\S* of .* has not renewed its lease/.exec(message);
       if (lapse) history.lapses.push({ at: time, pid: Number(lapse[1]) });
       if (/^event queue on .* is away: /.test(message)) history.aways.push(time);
-      if (/stood still|began anew|begins anew|cannot be read|maxRun|maxStall|ended their nodes/.test(message)) history.wrong.push(message);
+      if (/has stood still|began anew|begins anew|cannot be read|maxRun|maxStall|ended their nodes/.test(message)) history.wrong.push(message);
     },
     wrong: (_, ...what) => history.wrong.push(what.join(' ')),
     complete: () => { history.complete = true; },
