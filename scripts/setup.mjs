@@ -77,5 +77,5 @@ step('native', 'building the addon (cargo, release; a minute or two the first ti
     run('npm', ['run', '--silent', 'build:native']);
   });
 
-step('lib', 'building index.js and index.d.ts', ['lib', 'tsconfig.json', 'scripts/build-lib.mjs', 'package-lock.json'],
-  () => ['index.js', 'index.d.ts'], () => run('npm', ['run', '--silent', 'build:lib']));
+step('lib', 'building index.js, nocobase.js, register.js and index.d.ts', ['lib', 'tsconfig.json', 'scripts/build-lib.mjs', 'package-lock.json'],
+  () => ['index.js', 'nocobase.js', 'register.js', 'index.d.ts'], () => run('npm', ['run', '--silent', 'build:lib']));

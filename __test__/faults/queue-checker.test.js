@@ -38,11 +38,10 @@ describe('the checker', () => {
     expect(found([one, worker('a', 7, run(100, 1), { killed: LATE + 1 }), second])).toEqual([['twice'], []]);
     expect(found([one, worker('a', 7, run(100, 1)), worker('b', 8, run(LATE, 1, 'done'), { killed: 150 })])).toEqual([['twice'], []]);
     expect(found([one, worker('a', 7, [['wrong', 50, 'unhandled'], ...run(100, 1, 'done')])])).toEqual([['wrong'], []]);
-    // Fetching stood still, with its process and without it.
-    const still = [['log', 50, 'error', 'fetching event queue channel c stood still, and begins anew'], ...run(100, 1, 'done')];
-    expect(found([one, worker('a', 7, still)])).toEqual([['wrong'], []]);
-    expect(found([one, worker('a', 7, still, { stops: [{ at: 10, until: 49 }] })])).toEqual([[], []]);
-    expect(found([one, worker('a', 7, still, { stops: [{ at: 60, until: 70 }] })])).toEqual([['wrong'], []]);
+    // Fetching stood still; a node lets go what it has lost while it stood still.
+    const logged = (line) => worker('a', 7, [['log', 50, 'warn', line], ...run(100, 1, 'done')]);
+    expect(found([one, logged('fetching event queue channel c stood still, and begins anew')])).toEqual([['wrong'], []]);
+    expect(found([one, logged('1 messages of event queue channel c do not begin here: the event loop stood still until they were lost to others')])).toEqual([[], []]);
   });
 
   test('takes a lapse of the lease for a reason where there are leases', () => {

@@ -33,8 +33,6 @@ function readHistory({ name, text, stops = [], cuts = [], killed = Infinity }) {
       const lapse = /^node (\d+)-\S* of .* has not renewed its lease/.exec(message);
       if (lapse) history.lapses.push({ at: time, pid: Number(lapse[1]) });
       if (/^event queue on .* is away: /.test(message)) history.aways.push(time);
-      // Whose process was stopped for as long as a flight may take cannot tell which of them stood still.
-      if (/^fetching .* stood still/.test(message) && stops.some(({ at, until }) => at < time && time < until + 2000)) return;
       if (/has stood still|began anew|begins anew|cannot be read|maxRun|maxStall|ended their nodes/.test(message)) history.wrong.push(message);
     },
     wrong: (_, ...what) => history.wrong.push(what.join(' ')),

@@ -57,6 +57,8 @@ pub struct Channel {
     pub reports: VecDeque<Report>,
     /// What is under way, the oldest first.
     pub flights: Vec<Flight>,
+    /// The flight that was seen to be late, and since when.
+    late: Option<(u64, u64)>,
     /// Entries that were cancelled while what may fetch them is under way.
     pub cancelled: Vec<String>,
     /// The owner has said that messages may be fetched.
@@ -119,6 +121,8 @@ const MOST_BYTES: usize = 8 << 20;
 /// Different troubles that are told of at most.
 const MOST_TROUBLES: usize = 16;
 
+/// A flight that is late is waited for so long since that was seen, in milliseconds.
+const LATE: u64 = 1000;
 /// Never.
 pub const NEVER: u64 = u64::MAX;
 
@@ -140,6 +144,7 @@ impl Channel {
             running: 0,
             reports: VecDeque::new(),
             flights: Vec::new(),
+            late: None,
             cancelled: Vec::new(),
             wants: false,
             backlog: false,
@@ -212,6 +217,16 @@ impl Channel {
         if !self.troubles.is_empty() {
             self.troubles.retain(|it| it.0 != what);
         }
+    }
+
+    /// Whether the oldest flight should have been over `patience` ago. One that is seen to be late for the first time is
+    /// given another second: where the whole process stood still, its deadlines pass only now.
+    pub fn stands_still(&mut self, now: u64, patience: u64) -> bool {
+        let first = self.flights.first().filter(|it| it.since.saturating_add(patience) < now);
+        let number = first.map(|flight| flight.number);
+        let since = self.late.filter(|(late, _)| Some(*late) == number).map_or(now, |(_, at)| at);
+        self.late = number.map(|number| (number, since));
+        number.is_some() && now - since >= LATE
     }
 
     /// Gives up what is under way, of which nothing was heard for too long: what it tells is told again, which does no
@@ -325,6 +340,21 @@ mod tests {
         assert_eq!(told, ["1-0", "2-0", "3-0", "4-0"]);
         assert!(!channel.asks() && channel.recovers, "what they have fetched is to be found");
         assert!(channel.may_launch());
+    }
+
+    #[test]
+    fn a_flight_stands_still_when_it_is_late_for_a_while_and_not_when_the_clock_has_leapt() {
+        let mut channel = claiming();
+        channel.flights = vec![flight(1, Vec::new(), 1)];
+        assert!(!channel.stands_still(500, 600), "it may still come");
+        assert!(!channel.stands_still(90_000, 600), "the process may have been stopped");
+        assert!(!channel.stands_still(90_999, 600));
+        assert!(channel.stands_still(91_000, 600));
+        // Another one is waited for anew.
+        channel.flights = vec![flight(2, Vec::new(), 1)];
+        assert!(!channel.stands_still(92_000, 600));
+        channel.flights.clear();
+        assert!(!channel.stands_still(99_000, 600));
     }
 
     #[test]

@@ -156,8 +156,7 @@ impl RedisQueue {
         let mut stuck = Vec::new();
         let State { channels, suspects, .. } = &mut *state;
         for (number, channel) in (0_u32..).zip(channels) {
-            let first = channel.flights.first().map_or(NEVER, |flight| flight.since);
-            if first.saturating_add(patience) < now {
+            if channel.stands_still(now, patience) {
                 *suspects -= channel.give_up_flights();
                 channel.owner.log(
                     Level::Error,
