@@ -5682,6 +5682,14 @@ var HostServices = class {
   }
 };
 
+// lib/app/reinitializable.ts
+function reinitializable(action) {
+  const listener = async () => {
+    await action();
+  };
+  return Object.assign(listener, { _reinitializable: true });
+}
+
 // lib/app/install.ts
 var installations = /* @__PURE__ */ new WeakMap();
 function install(app, options = {}) {
@@ -5765,19 +5773,18 @@ var Installation = class {
   listen(theirs, services) {
     const { host } = this;
     const { pubSubManager, eventQueue } = services;
-    const listener = (action) => Object.assign(async () => void await action(), { _reinitializable: true });
-    const beforeStop = listener(async () => {
+    const beforeStop = reinitializable(async () => {
       await pubSubManager.close();
       await eventQueue.close();
     });
-    host.on("afterStart", listener(async () => {
+    host.on("afterStart", reinitializable(async () => {
       await theirs.handOver(pubSubManager, this.options.syncMessageManager?.debounce);
       await pubSubManager.connect();
       await eventQueue.connect();
       host.off?.("beforeStop", beforeStop);
       host.on("beforeStop", beforeStop);
     }));
-    host.on("afterStop", listener(() => close(services, [...this.cacheManagers])));
+    host.on("afterStop", reinitializable(() => close(services, [...this.cacheManagers])));
   }
 };
 async function close({ pubSubManager, eventQueue, lockManager, workerIdAllocator }, cacheManagers) {

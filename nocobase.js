@@ -30,8 +30,21 @@ var import__4 = require("./index.js");
 // lib/nocobase/plug.ts
 var import__3 = require("./index.js");
 
+// lib/app/reinitializable.ts
+function reinitializable(action) {
+  const listener = async () => {
+    await action();
+  };
+  return Object.assign(listener, { _reinitializable: true });
+}
+
 // lib/nocobase/caches.ts
 var import__2 = require("./index.js");
+
+// lib/errors.ts
+function invalid(message) {
+  return Object.assign(new TypeError(message), { code: "E_INVALID_ARGUMENT" });
+}
 
 // lib/nocobase/environment.ts
 var import__ = require("./index.js");
@@ -96,9 +109,6 @@ function naming(variable, check) {
   } catch (error) {
     throw invalid(`${variable}: ${error.message}`);
   }
-}
-function invalid(message) {
-  return Object.assign(new TypeError(message), { code: "E_INVALID_ARGUMENT" });
 }
 
 // lib/nocobase/caches.ts
@@ -287,12 +297,6 @@ var Plugged = class {
     this.host.on(event, reinitializable(action));
   }
 };
-function reinitializable(action) {
-  const listener = async () => {
-    await action();
-  };
-  return Object.assign(listener, { _reinitializable: true });
-}
 function loggerOf(host) {
   const at = (level) => (...values) => host.logger?.[level]?.(...values);
   return { trace: at("trace"), debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };

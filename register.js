@@ -27,6 +27,16 @@ var __copyProps = (to, from, except, desc) => {
 };
 var __toCommonJS = (mod) => __copyProps(__defProp({}, "__esModule", { value: true }), mod);
 
+// lib/errors.ts
+function invalid(message) {
+  return Object.assign(new TypeError(message), { code: "E_INVALID_ARGUMENT" });
+}
+var init_errors = __esm({
+  "lib/errors.ts"() {
+    "use strict";
+  }
+});
+
 // lib/nocobase/environment.ts
 function markReplacement(manager) {
   Object.defineProperty(manager.prototype, REPLACEMENT, { value: true });
@@ -88,27 +98,39 @@ function naming(variable, check) {
     throw invalid(`${variable}: ${error.message}`);
   }
 }
-function invalid(message) {
-  return Object.assign(new TypeError(message), { code: "E_INVALID_ARGUMENT" });
-}
 var import__, REPLACEMENT, QUEUES;
 var init_environment = __esm({
   "lib/nocobase/environment.ts"() {
     "use strict";
+    init_errors();
     import__ = require("./index.js");
     REPLACEMENT = /* @__PURE__ */ Symbol.for("mortise.nocobase.replacement");
     QUEUES = ["memory", "redis", "rabbitmq"];
   }
 });
 
+// lib/app/reinitializable.ts
+function reinitializable(action) {
+  const listener = async () => {
+    await action();
+  };
+  return Object.assign(listener, { _reinitializable: true });
+}
+var init_reinitializable = __esm({
+  "lib/app/reinitializable.ts"() {
+    "use strict";
+  }
+});
+
 // lib/nocobase/replacements/host.ts
 function listenWhileServing(app, event, listener) {
-  app.on(event, Object.assign(async () => listener(), { _reinitializable: true }));
+  app.on(event, reinitializable(listener));
 }
 var lives, ServiceLife;
 var init_host = __esm({
   "lib/nocobase/replacements/host.ts"() {
     "use strict";
+    init_reinitializable();
     lives = /* @__PURE__ */ new WeakMap();
     ServiceLife = class _ServiceLife {
       constructor(app, former) {

@@ -43,6 +43,29 @@ describe('one server', () => {
     expect(replies).toEqual(Array.from({ length: 5000 }, (_, i) => i + 1));
   });
 
+  test('callers that take long do not keep the event loop from turning', async () => {
+    const redis = connect(server.url);
+    await redis.command('PING');
+    let turns = 0;
+    let counting = true;
+    const count = () => {
+      turns++;
+      if (counting) setImmediate(count);
+    };
+    setImmediate(count);
+    const [callers, replies] = [50, 3];
+    await Promise.all(Array.from({ length: callers }, async () => {
+      for (let i = 0; i < replies; i++) {
+        await redis.command('GET', 'none');
+        const end = performance.now() + 2;
+        while (performance.now() < end);
+      }
+    }));
+    counting = false;
+    // Eight of them are as many as one turn serves.
+    expect(turns).toBeGreaterThan(callers * replies / 8);
+  });
+
   test('what the server refuses rejects with its words, and nothing else is disturbed', async () => {
     const redis = connect(server.url);
     const results = await Promise.allSettled([redis.command('SET', 'k', 'v'), redis.command('INCR', 'k'), redis.command('GET', 'k'), redis.command('NONSENSE')]);

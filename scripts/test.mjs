@@ -23,7 +23,7 @@ if (suite === 'faults') {
   run('the fault suites', process.execPath,
     ['--expose-gc', 'node_modules/jest/bin/jest.js', '--runInBand', '__test__/faults', ...rest], { MORTISE_FAULTS: '1' });
 } else if (suite === 'nocobase') {
-  run('inside NocoBase', ...node('jest/bin/jest.js', '-c', '__test__/nocobase/jest.config.js', '--runInBand', ...rest));
+  run('inside NocoBase', ...node('jest/bin/jest.js', '-c', '__test__/nocobase/jest.config.js', ...rest));
 } else {
   run('the core, without Node', 'cargo', ['test', '--no-default-features', '--quiet']);
   run('the typings, as a user sees them', ...node('typescript/bin/tsc', '-p', '__test__/types'));

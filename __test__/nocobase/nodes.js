@@ -130,17 +130,20 @@ class Node {
 
 Node.next = 0;
 
-let template;
+let template = process.env.PROBE_TEMPLATE;
 
 /** A folder with a database that a stock NocoBase has installed; each call gives another. */
 async function installed() {
-  if (!template) {
-    const node = await Node.start({ how: 'stock', install: true });
-    await node.stop();
-    template = node.folder;
-  }
+  template ??= await install(temporaryFolder());
   const folder = temporaryFolder();
   cpSync(template, folder, { recursive: true });
+  return folder;
+}
+
+/** Lets a stock NocoBase install its database in a folder. */
+async function install(folder) {
+  const node = await Node.start({ how: 'stock', install: true, folder });
+  await node.stop();
   return folder;
 }
 
@@ -150,4 +153,4 @@ function clean(environment) {
   return Object.fromEntries(Object.entries(environment).filter(([name]) => !concerned.test(name)));
 }
 
-module.exports = { HOWS, installed, Node, onRedis, until };
+module.exports = { HOWS, install, installed, Node, onRedis, until };

@@ -10,6 +10,7 @@ import { WorkerIdAllocator } from '../worker-id';
 import { HostServices } from './host-services';
 import type { Logger } from './logger';
 import { type AppOptions, resolveOptions } from './options';
+import { reinitializable } from './reinitializable';
 
 /** An application that has services of its own, such as NocoBase's. */
 export interface HostApplication {
@@ -141,13 +142,11 @@ class Installation {
   private listen(theirs: HostServices, services: InstalledServices): void {
     const { host } = this;
     const { pubSubManager, eventQueue } = services;
-    // Hosts that make their services anew on a restart take the listeners off that are marked so.
-    const listener = (action: () => Promise<unknown>) => Object.assign(async () => void (await action()), { _reinitializable: true });
-    const beforeStop = listener(async () => {
+    const beforeStop = reinitializable(async () => {
       await pubSubManager.close();
       await eventQueue.close();
     });
-    host.on('afterStart', listener(async () => {
+    host.on('afterStart', reinitializable(async () => {
       await theirs.handOver(pubSubManager, this.options.syncMessageManager?.debounce);
       await pubSubManager.connect();
       await eventQueue.connect();
@@ -155,7 +154,7 @@ class Installation {
       host.off?.('beforeStop', beforeStop);
       host.on('beforeStop', beforeStop);
     }));
-    host.on('afterStop', listener(() => close(services, [...this.cacheManagers])));
+    host.on('afterStop', reinitializable(() => close(services, [...this.cacheManagers])));
   }
 }
 

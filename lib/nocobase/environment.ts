@@ -1,5 +1,6 @@
 // What the environment variables mean inside NocoBase: which of its services run on a server, and on which.
 
+import { invalid } from '../errors';
 import { MortiseError, RabbitMQEventQueueAdapter, RedisConnection } from '../index';
 
 /** A property that the managers have which took the place of NocoBase's own: nothing is to be plugged into them. */
@@ -119,8 +120,4 @@ function naming(variable: string, check: () => unknown): void {
   } catch (error) {
     throw invalid(`${variable}: ${(error as Error).message}`);
   }
-}
-
-function invalid(message: string): TypeError {
-  return Object.assign(new TypeError(message), { code: 'E_INVALID_ARGUMENT' });
 }

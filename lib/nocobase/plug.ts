@@ -3,6 +3,7 @@
 import {
   hostModule, NO_QUEUE, RabbitMQEventQueueAdapter, RedisEventQueueAdapter, RedisLockAdapter, RedisPubSubAdapter, RedisWorkerIdAdapter, useLockErrorClasses,
 } from '../index';
+import { reinitializable } from '../app/reinitializable';
 import { CachePlug } from './caches';
 import { type HostEnvironment, isReplacement, readEnvironment } from './environment';
 
@@ -132,14 +133,6 @@ class Plugged {
   private listen(event: string, action: () => unknown): void {
     this.host.on(event, reinitializable(action));
   }
-}
-
-/** A listener that NocoBase removes when it makes its managers anew. */
-function reinitializable(action: () => unknown): () => Promise<void> {
-  const listener = async (): Promise<void> => {
-    await action();
-  };
-  return Object.assign(listener, { _reinitializable: true });
 }
 
 /** The log of the application, which makes another one with each `init()`. */

@@ -22,6 +22,7 @@ mod redis_lock;
 mod server_queue;
 mod shared;
 mod tiered;
+mod turns;
 mod worker_id;
 
 use call::{Call, Reply, functions};

@@ -1,3 +1,4 @@
+import { reinitializable } from '../../app/reinitializable';
 import type { Cache, CacheManager, EventQueue, LockManager, Logger } from '../../index';
 
 /** What the managers use of NocoBase's application. */
@@ -11,12 +12,9 @@ export interface HostApplication {
   on(event: string, listener: (...values: any[]) => any): unknown;
 }
 
-/**
- * Listens for as long as the app keeps the services that it has now: an app takes the listeners with this mark off
- * before it makes its services anew, which it does at each restart.
- */
+/** Listens for as long as the app keeps the services that it has now. */
 export function listenWhileServing(app: HostApplication, event: string, listener: () => Promise<void>): void {
-  app.on(event, Object.assign(async () => listener(), { _reinitializable: true }));
+  app.on(event, reinitializable(listener));
 }
 
 const lives = new WeakMap<HostApplication, ServiceLife>();
