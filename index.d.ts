@@ -26,6 +26,7 @@ declare class Completions {
 	readonly listener: number;
 	private readonly resolvers;
 	private readonly rejecters;
+	private readonly promises;
 	private readonly endings;
 	private readonly subjects;
 	private readonly free;
@@ -535,17 +536,21 @@ export declare class Cache {
 	private getNear;
 	/** Deletes a key; nothing when it is absent. With a `transaction`: as for {@link set}. */
 	del(key: string, options?: ChangeOptions): Promise<void>;
+	private delAsync;
 	/** Stores several values at once; `ttl` as for {@link set}. */
 	mset(entries: [
 		string,
 		unknown
 	][], ttl?: Milliseconds): Promise<void>;
+	private msetAsync;
 	/** The values at `keys`, in their order, `undefined` for the absent. */
 	mget<T = any>(...keys: string[]): Promise<(T | undefined)[]>;
 	/** Deletes several keys. */
 	mdel(...keys: string[]): Promise<void>;
+	private mdelAsync;
 	/** Empties this cache, and nothing else that its store holds. */
 	reset(): Promise<void>;
+	private resetAsync;
 	/** The keys in this cache, without its prefix, that fit a glob pattern (default: all). */
 	keys(pattern?: string): Promise<string[]>;
 	/** Milliseconds that the key has left. Memory: `Infinity` without expiry, 0 when absent; Redis: -1 and -2. */
@@ -567,6 +572,8 @@ export declare class Cache {
 	getValueInObject<T = any>(key: string, objectKey: string): Promise<T | undefined>;
 	/** Deletes one field of the object at `key`. Concurrent calls all take effect. */
 	delValueInObject(key: string, objectKey: string): Promise<void>;
+	/** A change, which callers need not look at: that a server is away must not end their process. */
+	private changing;
 	/** Changes the object at `key`: at once in memory; elsewhere after this process's earlier changes. */
 	private edit;
 	/** Makes the change when the transaction has been committed; then a failure is nobody's to catch but the listeners'. */
@@ -1808,6 +1815,8 @@ export interface RedisWorkerIdOptions extends RedisOptions {
 	rest?: number;
 	/** Told when the id could not be renewed, and when it was lost. Default: to stderr. */
 	logger?: Logger;
+	/** Called when another node was given the id, so that it must not be used any more: `getWorkerId` gives a new one. */
+	onLost?: () => void;
 }
 /**
  * One node's worker id on Redis: unique among the live nodes of an app, leased, and renewed off the main
@@ -1816,13 +1825,15 @@ export interface RedisWorkerIdOptions extends RedisOptions {
 export declare class RedisWorkerIdAdapter implements IWorkerIdAdapter {
 	private readonly node;
 	private readonly logger;
+	private readonly onLost;
 	/** Throws a `TypeError` that names the option when one is wrong. */
 	constructor(options?: string | RedisWorkerIdOptions);
 	/**
 	 * The node's id, from 0 to 31; the same until it is released or lost. On a server where the app has no ids yet,
-	 * or that was restarted or replaced, the first takes up to 3 seconds, in which live nodes renew theirs.
+	 * or that was restarted or replaced, the first takes up to 3 seconds, in which live nodes renew theirs. Where all
+	 * are taken, but some of them rest, it waits for those: up to `lease` and `rest` together.
 	 *
-	 * Rejects with `E_WORKER_IDS_EXHAUSTED` when all 32 are taken, with `E_UNAVAILABLE` or `E_TIMEOUT` when the
+	 * Rejects with `E_WORKER_IDS_EXHAUSTED` when all 32 are held, with `E_UNAVAILABLE` or `E_TIMEOUT` when the
 	 * server is away, and with `E_CLOSED` when `release` was called meanwhile.
 	 */
 	getWorkerId(): Promise<number>;

@@ -27,6 +27,7 @@ __export(index_exports, {
   Cache: () => Cache,
   CacheManager: () => CacheManager,
   EventQueue: () => EventQueue,
+  HostWorkerId: () => HostWorkerId,
   LocalLockAdapter: () => LocalLockAdapter,
   LockAbortError: () => LockAbortError,
   LockAcquireError: () => LockAcquireError,
@@ -74,6 +75,26 @@ var import_node_events3 = require("node:events");
 // lib/cache/basic-cache.ts
 var import_node_events2 = require("node:events");
 
+// lib/away.ts
+var AWAY = /* @__PURE__ */ new Set(["E_UNAVAILABLE", "E_TIMEOUT", "E_CLOSED"]);
+var nothing = () => void 0;
+function isAway(error) {
+  return AWAY.has(error?.code);
+}
+function pardon(promise, error) {
+  if (isAway(error)) promise.catch(nothing);
+}
+function pardoned(promise, told) {
+  const result = new Promise((resolve, reject) => {
+    promise.then(resolve, (error) => {
+      pardon(result, error);
+      if (told && isAway(error)) told(error);
+      reject(error);
+    });
+  });
+  return result;
+}
+
 // lib/cache/lease-key.ts
 function beside(prefix, key) {
   if (hasTag(key)) return prefix + key;
@@ -120,9 +141,6 @@ var LockAbortError = class extends Error {
   }
 };
 
-// lib/redis/connection.ts
-var import_node_events = require("node:events");
-
 // lib/native.ts
 var import_node_path = require("node:path");
 function target() {
@@ -154,9 +172,9 @@ function unlisten(id) {
   setImmediate(() => setImmediate(() => free.push(id))).unref();
 }
 function listenWeakly(owner, listener) {
-  const held2 = new WeakRef(owner);
+  const held3 = new WeakRef(owner);
   const id = listen((subject, value, payload) => {
-    const alive = held2.deref();
+    const alive = held3.deref();
     if (alive) listener(alive, subject, value, payload);
   });
   collected.register(owner, id);
@@ -198,6 +216,7 @@ var Completions = class {
   listener;
   resolvers = [];
   rejecters = [];
+  promises = [];
   endings = [];
   subjects = [];
   free = [];
@@ -228,6 +247,7 @@ var Completions = class {
     const sequence = this.free.pop() ?? this.resolvers.length;
     this.resolvers[sequence] = newResolve;
     this.rejecters[sequence] = newReject;
+    this.promises[sequence] = promise;
     this.subjects[sequence] = subject;
     this.endings[sequence] = ending2;
     this.last = sequence;
@@ -245,9 +265,10 @@ var Completions = class {
     const resolve = this.resolvers[sequence];
     if (resolve === void 0) return;
     const reject = this.rejecters[sequence];
+    const promise = this.promises[sequence];
     const subject = this.subjects[sequence];
     const ending2 = this.endings[sequence];
-    this.resolvers[sequence] = this.rejecters[sequence] = void 0;
+    this.resolvers[sequence] = this.rejecters[sequence] = this.promises[sequence] = void 0;
     this.free.push(sequence);
     if (--this.waiting === 0) this.whenSettled?.();
     if (this.ending) this.end();
@@ -255,8 +276,9 @@ var Completions = class {
     try {
       if (!isError(payload)) resolve(ending2.convert(value, payload, subject));
       else if (ending2.recover) resolve(ending2.recover(payload, subject));
-      else reject(payload);
+      else throw payload;
     } catch (error) {
+      pardon(promise, error);
       reject(error);
     }
   }
@@ -336,201 +358,6 @@ var Batch = class {
     this.flush();
   }
 };
-
-// lib/redis/binding.ts
-var Operation = {
-  KEYS: 0,
-  DELETE_MATCHING: 1,
-  GET_MANY: 2,
-  DELETE_MANY: 3,
-  COUNT: 4,
-  REPLACE: 5,
-  TAKE_LEASE: 6,
-  RELEASE_LEASE: 7,
-  BLOOM_RESERVE: 8,
-  BLOOM_ADD: 9,
-  BLOOM_EXISTS: 10,
-  RENEW_LEASE: 11,
-  SET_UNDER_LEASE: 12
-};
-
-// lib/redis/options.ts
-var KNOWN = [
-  "url",
-  "host",
-  "port",
-  "path",
-  "username",
-  "password",
-  "database",
-  "tls",
-  "sentinels",
-  "masterName",
-  "sentinelUsername",
-  "sentinelPassword",
-  "cluster",
-  "protocol",
-  "commandTimeout",
-  "connectTimeout",
-  "reconnectGrace",
-  "heartbeat",
-  "heartbeatTimeout"
-];
-var TLS = ["ca", "cert", "key", "rejectUnauthorized"];
-var SOCKET = ["host", "port", "path", "tls", "connectTimeout"];
-function serializeOptions(options = {}) {
-  if (typeof options === "string") return JSON.stringify({ url: options });
-  if (typeof options !== "object" || options === null) throw invalid(`redis is a URL or an object: ${String(options)}`);
-  const { socket } = options;
-  const flat = { ...options, ...pick(socket ?? {}, SOCKET), database: options.database ?? options.db };
-  const { tls } = flat;
-  if (typeof tls === "object" && tls !== null) flat.tls = texts(pick(tls, TLS));
-  else if (tls === true && socket?.tls) flat.tls = texts(pick(socket, TLS));
-  return JSON.stringify(pick(flat, KNOWN));
-}
-function pick(from, names) {
-  const values = from;
-  return Object.fromEntries(names.filter((name) => values[name] !== void 0 && values[name] !== null).map((name) => [name, values[name]]));
-}
-function texts(tls) {
-  const text2 = (value) => {
-    if (Array.isArray(value)) return value.map(text2).join("\n");
-    return value instanceof Uint8Array ? Buffer.from(value).toString() : value;
-  };
-  return Object.fromEntries(Object.entries(tls).map(([name, value]) => [name, text2(value)]));
-}
-
-// lib/redis/connection.ts
-var RedisConnection = class RedisConnection extends import_node_events.EventEmitter {
-  handle;
-  options;
-  state;
-  replies = replies();
-  batch = this.newBatch();
-  /** Throws a `TypeError` that names the option when the options are wrong; connects with the first command. */
-  constructor(options, logger) {
-    super();
-    this.options = serializeOptions(options);
-    binding.redisShown(this.options);
-    if (logger) this.onLine = (level, text2) => logger[level](text2);
-  }
-  /** Where a line for the log goes, one for each change. */
-  onLine;
-  /** The server's URL, secrets masked. */
-  get server() {
-    return binding.redisShown(this.options);
-  }
-  /**
-   * Sends a command: its name and its arguments. Commands keep their order.
-   *
-   * Rejects with `E_REDIS` when the server refuses it, with `E_UNAVAILABLE` while the server is away or
-   * when it was lost before its reply came, and with `E_TIMEOUT` when it does not reply in time; in the
-   * last two cases the command may have been carried out.
-   */
-  command(...words) {
-    for (let i = 0; i < words.length; i++) {
-      const word = words[i];
-      if (typeof word === "string") continue;
-      if (typeof word !== "number") return Promise.reject(invalid("a redis command is made of strings and numbers"));
-      words[i] = String(word);
-    }
-    if (words.length === 0) return Promise.reject(invalid("a redis command has a name"));
-    return this.send(words);
-  }
-  /** As {@link command}, for words that are strings for sure; `ending` makes something else of the reply. */
-  send(words, subject, ending2) {
-    if (this.handle === void 0) this.open();
-    const promise = this.replies.promise(subject, ending2);
-    this.batch.addWords(this.replies.last, words);
-    return promise;
-  }
-  /** One of the operations that take more than a command; it begins after all that was sent before. */
-  operate(operation, words) {
-    const handle = this.handle ?? this.open();
-    this.batch.flush();
-    return this.replies.wait((sequence) => binding.redisOperate(handle, this.replies.listener, sequence, operation, words));
-  }
-  /** Begins to connect, without waiting for it. */
-  open() {
-    if (this.handle) return this.handle;
-    this.state = void 0;
-    this.handle = this.makeHandle(this.options, listenWeakly(this, RedisConnection.heard));
-    open.add(this);
-    return this.handle;
-  }
-  /** Opens the connection in Rust. */
-  makeHandle(options, listener) {
-    return binding.redisOpen(options, listener);
-  }
-  /** How the connection is. */
-  health() {
-    if (!this.handle) return { server: this.server, state: "closed", since: 0 };
-    return describeHealth(binding.redisHealth(this.handle));
-  }
-  /**
-   * Closes it, after what was sent before. The next command opens it again. The connection itself ends
-   * when nobody else in the process uses it.
-   */
-  close() {
-    if (!this.handle) return;
-    this.batch.flush();
-    binding.redisClose(this.handle);
-    this.handle = void 0;
-    open.delete(this);
-  }
-  newBatch() {
-    return new Batch((...batch) => {
-      binding.redisSubmit(this.handle, this.replies.listener, ...batch);
-    });
-  }
-  static heard(self, _, __, payload) {
-    self.changed(describeHealth(payload));
-  }
-  changed(health) {
-    const before = this.state;
-    if (!this.handle || health.state === before) return;
-    this.state = health.state;
-    const line = lineOf(before, health);
-    if (line) this.onLine?.(...line);
-    if (health.state === "ready") this.becameReady(health);
-    if (health.state === "away" || health.state === "ready") this.emit(health.state, health);
-  }
-  /** Before the event is. */
-  becameReady(_) {
-  }
-};
-var open = /* @__PURE__ */ new Set();
-var shared;
-function replies() {
-  shared ??= new Completions({
-    convert: (value, payload) => {
-      if (payload !== void 0) return payload;
-      return value === value ? value : "OK";
-    }
-  });
-  return shared;
-}
-function lineOf(before, health) {
-  if (health.state === "away") return ["warn", `${health.server} is away: ${health.reason}`];
-  if (health.state !== "ready") return void 0;
-  const version = `version ${health.version ?? "unknown"}, RESP${health.protocol}`;
-  return before === "away" ? ["info", `${health.server} is back (${version})`] : ["debug", `${health.server} is connected (${version})`];
-}
-function describeHealth([server, state, reason, since, version, protocol, eviction]) {
-  return {
-    server,
-    state,
-    since,
-    ...reason === null ? {} : { reason },
-    ...version === "" ? {} : { version },
-    ...protocol === 0 ? {} : { protocol },
-    ...eviction === "" ? {} : { evictionPolicy: eviction }
-  };
-}
-function isAway(error) {
-  const code = error?.code;
-  return code === "E_UNAVAILABLE" || code === "E_TIMEOUT" || code === "E_CLOSED";
-}
 
 // lib/cache/clock.ts
 var face = new Float64Array(binding.clockFace());
@@ -944,6 +771,200 @@ function describe(value) {
   return text2.length > 100 ? `${text2.slice(0, 100)}\u2026` : text2;
 }
 
+// lib/redis/connection.ts
+var import_node_events = require("node:events");
+
+// lib/redis/binding.ts
+var Operation = {
+  KEYS: 0,
+  DELETE_MATCHING: 1,
+  GET_MANY: 2,
+  DELETE_MANY: 3,
+  COUNT: 4,
+  REPLACE: 5,
+  TAKE_LEASE: 6,
+  RELEASE_LEASE: 7,
+  BLOOM_RESERVE: 8,
+  BLOOM_ADD: 9,
+  BLOOM_EXISTS: 10,
+  RENEW_LEASE: 11,
+  SET_UNDER_LEASE: 12
+};
+
+// lib/redis/options.ts
+var KNOWN = [
+  "url",
+  "host",
+  "port",
+  "path",
+  "username",
+  "password",
+  "database",
+  "tls",
+  "sentinels",
+  "masterName",
+  "sentinelUsername",
+  "sentinelPassword",
+  "cluster",
+  "protocol",
+  "commandTimeout",
+  "connectTimeout",
+  "reconnectGrace",
+  "heartbeat",
+  "heartbeatTimeout"
+];
+var TLS = ["ca", "cert", "key", "rejectUnauthorized"];
+var SOCKET = ["host", "port", "path", "tls", "connectTimeout"];
+function serializeOptions(options = {}) {
+  if (typeof options === "string") return JSON.stringify({ url: options });
+  if (typeof options !== "object" || options === null) throw invalid(`redis is a URL or an object: ${String(options)}`);
+  const { socket } = options;
+  const flat = { ...options, ...pick(socket ?? {}, SOCKET), database: options.database ?? options.db };
+  const { tls } = flat;
+  if (typeof tls === "object" && tls !== null) flat.tls = texts(pick(tls, TLS));
+  else if (tls === true && socket?.tls) flat.tls = texts(pick(socket, TLS));
+  return JSON.stringify(pick(flat, KNOWN));
+}
+function pick(from, names) {
+  const values = from;
+  return Object.fromEntries(names.filter((name) => values[name] !== void 0 && values[name] !== null).map((name) => [name, values[name]]));
+}
+function texts(tls) {
+  const text2 = (value) => {
+    if (Array.isArray(value)) return value.map(text2).join("\n");
+    return value instanceof Uint8Array ? Buffer.from(value).toString() : value;
+  };
+  return Object.fromEntries(Object.entries(tls).map(([name, value]) => [name, text2(value)]));
+}
+
+// lib/redis/connection.ts
+var RedisConnection = class RedisConnection extends import_node_events.EventEmitter {
+  handle;
+  options;
+  state;
+  replies = replies();
+  batch = this.newBatch();
+  /** Throws a `TypeError` that names the option when the options are wrong; connects with the first command. */
+  constructor(options, logger) {
+    super();
+    this.options = serializeOptions(options);
+    binding.redisShown(this.options);
+    if (logger) this.onLine = (level, text2) => logger[level](text2);
+  }
+  /** Where a line for the log goes, one for each change. */
+  onLine;
+  /** The server's URL, secrets masked. */
+  get server() {
+    return binding.redisShown(this.options);
+  }
+  /**
+   * Sends a command: its name and its arguments. Commands keep their order.
+   *
+   * Rejects with `E_REDIS` when the server refuses it, with `E_UNAVAILABLE` while the server is away or
+   * when it was lost before its reply came, and with `E_TIMEOUT` when it does not reply in time; in the
+   * last two cases the command may have been carried out.
+   */
+  command(...words) {
+    for (let i = 0; i < words.length; i++) {
+      const word = words[i];
+      if (typeof word === "string") continue;
+      if (typeof word !== "number") return Promise.reject(invalid("a redis command is made of strings and numbers"));
+      words[i] = String(word);
+    }
+    if (words.length === 0) return Promise.reject(invalid("a redis command has a name"));
+    return this.send(words);
+  }
+  /** As {@link command}, for words that are strings for sure; `ending` makes something else of the reply. */
+  send(words, subject, ending2) {
+    if (this.handle === void 0) this.open();
+    const promise = this.replies.promise(subject, ending2);
+    this.batch.addWords(this.replies.last, words);
+    return promise;
+  }
+  /** One of the operations that take more than a command; it begins after all that was sent before. */
+  operate(operation, words) {
+    const handle = this.handle ?? this.open();
+    this.batch.flush();
+    return this.replies.wait((sequence) => binding.redisOperate(handle, this.replies.listener, sequence, operation, words));
+  }
+  /** Begins to connect, without waiting for it. */
+  open() {
+    if (this.handle) return this.handle;
+    this.state = void 0;
+    this.handle = this.makeHandle(this.options, listenWeakly(this, RedisConnection.heard));
+    open.add(this);
+    return this.handle;
+  }
+  /** Opens the connection in Rust. */
+  makeHandle(options, listener) {
+    return binding.redisOpen(options, listener);
+  }
+  /** How the connection is. */
+  health() {
+    if (!this.handle) return { server: this.server, state: "closed", since: 0 };
+    return describeHealth(binding.redisHealth(this.handle));
+  }
+  /**
+   * Closes it, after what was sent before. The next command opens it again. The connection itself ends
+   * when nobody else in the process uses it.
+   */
+  close() {
+    if (!this.handle) return;
+    this.batch.flush();
+    binding.redisClose(this.handle);
+    this.handle = void 0;
+    open.delete(this);
+  }
+  newBatch() {
+    return new Batch((...batch) => {
+      binding.redisSubmit(this.handle, this.replies.listener, ...batch);
+    });
+  }
+  static heard(self, _, __, payload) {
+    self.changed(describeHealth(payload));
+  }
+  changed(health) {
+    const before = this.state;
+    if (!this.handle || health.state === before) return;
+    this.state = health.state;
+    const line = lineOf(before, health);
+    if (line) this.onLine?.(...line);
+    if (health.state === "ready") this.becameReady(health);
+    if (health.state === "away" || health.state === "ready") this.emit(health.state, health);
+  }
+  /** Before the event is. */
+  becameReady(_) {
+  }
+};
+var open = /* @__PURE__ */ new Set();
+var shared;
+function replies() {
+  shared ??= new Completions({
+    convert: (value, payload) => {
+      if (payload !== void 0) return payload;
+      return value === value ? value : "OK";
+    }
+  });
+  return shared;
+}
+function lineOf(before, health) {
+  if (health.state === "away") return ["warn", `${health.server} is away: ${health.reason}`];
+  if (health.state !== "ready") return void 0;
+  const version = `version ${health.version ?? "unknown"}, RESP${health.protocol}`;
+  return before === "away" ? ["info", `${health.server} is back (${version})`] : ["debug", `${health.server} is connected (${version})`];
+}
+function describeHealth([server, state, reason, since, version, protocol, eviction]) {
+  return {
+    server,
+    state,
+    since,
+    ...reason === null ? {} : { reason },
+    ...version === "" ? {} : { version },
+    ...protocol === 0 ? {} : { protocol },
+    ...eviction === "" ? {} : { evictionPolicy: eviction }
+  };
+}
+
 // lib/redis/tiered-connection.ts
 var MAX_BYTES = 64 * 2 ** 20;
 var BUCKETS = 16384;
@@ -1041,22 +1062,22 @@ var connections = /* @__PURE__ */ new Map();
 function shareConnection(options, kind, logger) {
   const serialized = serializeOptions(options);
   const key = `${kind} ${serialized}`;
-  let held2;
+  let held3;
   return {
     connection() {
-      if (held2) return held2.connection;
+      if (held3) return held3.connection;
       const shared3 = connections.get(key) ?? open2(key, kind === "tiered" ? new TieredConnection(options, options.maxBytes) : new RedisConnection(options));
       shared3.users++;
       if (logger) shared3.loggers.set(logger, (shared3.loggers.get(logger) ?? 0) + 1);
       shared3.connection.open();
-      held2 = shared3;
+      held3 = shared3;
       return shared3.connection;
     },
-    held: () => held2?.connection,
+    held: () => held3?.connection,
     release() {
-      if (!held2) return;
-      const shared3 = held2;
-      held2 = void 0;
+      if (!held3) return;
+      const shared3 = held3;
+      held3 = void 0;
       if (logger) {
         const left = (shared3.loggers.get(logger) ?? 1) - 1;
         if (left > 0) shared3.loggers.set(logger, left);
@@ -1458,7 +1479,7 @@ var BasicCache = class {
       this.outdate(key);
       const set = this.store.set(key, value, ttl);
       if (!this.stale) return set;
-      return Promise.all([set, this.stale.put(key, value, ttl ?? this.options.ttl)]).then(() => void 0);
+      return pardoned(Promise.all([set, this.stale.put(key, value, ttl ?? this.options.ttl)]).then(() => void 0));
     } catch (error) {
       return Promise.reject(error);
     }
@@ -1754,7 +1775,7 @@ var Cache = class {
    */
   set(key, value, ttl, options) {
     const plain = options === void 0 && (ttl === void 0 || typeof ttl === "number");
-    if (!plain) return this.setAsync(key, value, ttl, options);
+    if (!plain) return this.changing(this.setAsync(key, value, ttl, options));
     if (this.memory !== void 0) return this.setNear(this.memory, key, value, ttl);
     return typeof key === "string" ? this.store.set(this.keyPrefix + key, value, ttl) : rejected(key);
   }
@@ -1786,7 +1807,10 @@ var Cache = class {
     return memory.readBare(key);
   }
   /** Deletes a key; nothing when it is absent. With a `transaction`: as for {@link set}. */
-  async del(key, options) {
+  del(key, options) {
+    return this.changing(this.delAsync(key, options));
+  }
+  async delAsync(key, options) {
     if (options?.transaction) return this.afterCommit(options.transaction, key, () => this.del(key));
     const memory = this.memory;
     if (memory === void 0) return this.store.del(this.key(key));
@@ -1794,7 +1818,10 @@ var Cache = class {
     if (this.store.hasFlights) this.store.outdate(this.key(key));
   }
   /** Stores several values at once; `ttl` as for {@link set}. */
-  async mset(entries, ttl) {
+  mset(entries, ttl) {
+    return this.changing(this.msetAsync(entries, ttl));
+  }
+  async msetAsync(entries, ttl) {
     checkEntries(entries);
     const full = entries.map(([key, value]) => [this.key(key), value]);
     await this.store.mset(full, ttl);
@@ -1806,11 +1833,17 @@ var Cache = class {
     return await this.store.store.mget(...keys.map((key) => this.key(key)));
   }
   /** Deletes several keys. */
-  async mdel(...keys) {
+  mdel(...keys) {
+    return this.changing(this.mdelAsync(keys));
+  }
+  async mdelAsync(keys) {
     await this.store.mdel(...keys.map((key) => this.key(key)));
   }
   /** Empties this cache, and nothing else that its store holds. */
-  async reset() {
+  reset() {
+    return this.changing(this.resetAsync());
+  }
+  async resetAsync() {
     this.store.outdateAll();
     if (this.memory !== void 0) return this.memory.clear();
     if (await this.store.resetPrefix(this.keyPrefix)) return;
@@ -1854,11 +1887,12 @@ var Cache = class {
     return this.store.loadIf(this.key(key), fn, options.ttl, options.isCacheable ?? Boolean);
   }
   /** Sets one field of the object at `key`, which is made when there is none. Concurrent calls all take effect. */
-  async setValueInObject(key, objectKey, value) {
-    await this.edit(key, (object) => {
+  setValueInObject(key, objectKey, value) {
+    const edited = this.edit(key, (object) => {
       const field = { value: clone(value), writable: true, enumerable: true, configurable: true };
       Object.defineProperty(object, objectKey, field);
     });
+    return this.changing(edited);
   }
   /** One field of the object at `key`; `undefined` when either is absent. */
   async getValueInObject(key, objectKey) {
@@ -1867,10 +1901,15 @@ var Cache = class {
     return inherited ? void 0 : object[objectKey];
   }
   /** Deletes one field of the object at `key`. Concurrent calls all take effect. */
-  async delValueInObject(key, objectKey) {
-    await this.edit(key, (object) => {
+  delValueInObject(key, objectKey) {
+    const edited = this.edit(key, (object) => {
       Reflect.deleteProperty(object, objectKey);
     });
+    return this.changing(edited);
+  }
+  /** A change, which callers need not look at: that a server is away must not end their process. */
+  changing(change) {
+    return this.memory === void 0 ? pardoned(change) : change;
   }
   /** Changes the object at `key`: at once in memory; elsewhere after this process's earlier changes. */
   async edit(key, change) {
@@ -2061,8 +2100,8 @@ var TieredStore = class extends RedisStore {
       return Promise.reject(error);
     }
   }
-  async set(key, value, ttl) {
-    await this.write([key], () => super.set(key, value, ttl));
+  set(key, value, ttl) {
+    return pardoned(this.write([key], () => super.set(key, value, ttl)));
   }
   async mget(...keys) {
     return Promise.all(keys.map((key) => this.get(key)));
@@ -4070,9 +4109,9 @@ var LocalGrant = class {
   }
   /** Calls `lapsed` when the lease lapses, until {@link unwatch}; false when it has ended already. */
   watch(lapsed) {
-    const held2 = lockWatch(locks, this.slot, this.token);
-    if (held2) watched.set(this.token, lapsed);
-    return held2;
+    const held3 = lockWatch(locks, this.slot, this.token);
+    if (held3) watched.set(this.token, lapsed);
+    return held3;
   }
   unwatch() {
     watched.delete(this.token);
@@ -4249,9 +4288,9 @@ var RedisGrant = class {
     return this.locks.extend(this, ttl);
   }
   watch(lapsed) {
-    const held2 = this.locks.isHeld(this);
-    if (held2) this.onEnd(lapsed);
-    return held2;
+    const held3 = this.locks.isHeld(this);
+    if (held3) this.onEnd(lapsed);
+    return held3;
   }
   /** As {@link watch}, for a lease that was granted just now. */
   onEnd(ended) {
@@ -5254,22 +5293,26 @@ var shared2;
 var RedisWorkerIdAdapter = class RedisWorkerIdAdapter {
   node;
   logger;
+  onLost;
   /** Throws a `TypeError` that names the option when one is wrong. */
   constructor(options = {}) {
     const connection = serializeOptions(options);
-    const { app = "main", lease = LEASE2, rest = REST, logger = stderrLogger } = typeof options === "string" ? {} : options;
+    const { app = "main", lease = LEASE2, rest = REST, logger = stderrLogger, onLost } = typeof options === "string" ? {} : options;
     if (typeof app !== "string" || app === "") throw invalid(`the option app of worker ids is a string that is not empty: ${String(app)}`);
     checkTime("lease", lease, SHORTEST_LEASE2);
     checkTime("rest", rest, 0);
     checkLogger(logger);
+    if (onLost !== void 0 && typeof onLost !== "function") throw invalid(`the option onLost of worker ids is a function: ${String(onLost)}`);
     this.logger = logger;
+    this.onLost = onLost;
     this.node = binding.workerIdNew(connection, app, lease, rest, listenWeakly(this, RedisWorkerIdAdapter.told));
   }
   /**
    * The node's id, from 0 to 31; the same until it is released or lost. On a server where the app has no ids yet,
-   * or that was restarted or replaced, the first takes up to 3 seconds, in which live nodes renew theirs.
+   * or that was restarted or replaced, the first takes up to 3 seconds, in which live nodes renew theirs. Where all
+   * are taken, but some of them rest, it waits for those: up to `lease` and `rest` together.
    *
-   * Rejects with `E_WORKER_IDS_EXHAUSTED` when all 32 are taken, with `E_UNAVAILABLE` or `E_TIMEOUT` when the
+   * Rejects with `E_WORKER_IDS_EXHAUSTED` when all 32 are held, with `E_UNAVAILABLE` or `E_TIMEOUT` when the
    * server is away, and with `E_CLOSED` when `release` was called meanwhile.
    */
   async getWorkerId() {
@@ -5300,8 +5343,14 @@ var RedisWorkerIdAdapter = class RedisWorkerIdAdapter {
   static told(self, _, level, text2) {
     self.logger[LEVELS[level]](text2);
     self.keepWhileHolding();
+    if (LEVELS[level] === "error") self.onLost?.();
   }
 };
+function withServer({ url = {}, ...rest }) {
+  if (typeof url === "string") return { url, ...rest };
+  if (typeof url === "object" && url !== null) return { ...url, ...rest };
+  throw invalid(`the option url of worker ids is a URL or an object: ${String(url)}`);
+}
 function checkTime(name, value, least) {
   if (typeof value === "number" && value >= least && value <= LONGEST2) return;
   throw invalid(`the option ${name} of worker ids is a number of milliseconds from ${least} to ${LONGEST2}: ${String(value)}`);
@@ -5317,10 +5366,9 @@ var WORKER_IDS = 32;
 var WorkerIdAllocator = class {
   adapter;
   constructor(options = {}) {
-    const { adapter, url = {}, ...rest } = options;
+    const { adapter, ...rest } = options;
     if (adapter === "redis") {
-      if (typeof url !== "string" && (typeof url !== "object" || url === null)) throw invalid(`the option url of worker ids is a URL or an object: ${String(url)}`);
-      this.adapter = new RedisWorkerIdAdapter({ ...typeof url === "string" ? { url } : url, ...rest });
+      this.adapter = new RedisWorkerIdAdapter(withServer(rest));
     } else if (typeof adapter === "string") {
       throw new MortiseError("E_ADAPTER_UNAVAILABLE", `worker id adapter "${String(adapter)}" is not known; known is: redis`);
     } else if (adapter) {
@@ -5371,7 +5419,7 @@ function resolveOptions(options, environment = process.env) {
     ...options,
     redis,
     cacheManager: cacheOptions(options.cacheManager ?? {}, environment, fallback("CACHE_REDIS_URL")),
-    pubSubManager: defined({ url: fallback("PUBSUB_ADAPTER_REDIS_URL"), ...options.pubSubManager }),
+    pubSubManager: pubSubOptions(options.pubSubManager ?? {}, environment, redis),
     syncMessageManager: { ...options.syncMessageManager },
     eventQueue: queueOptions(options.eventQueue ?? {}, environment, redis),
     lockManager: defined({
@@ -5379,7 +5427,7 @@ function resolveOptions(options, environment = process.env) {
       url: fallback("LOCK_ADAPTER_REDIS_URL"),
       ...options.lockManager
     }),
-    workerIdAllocator: defined({ url: redis, ...options.workerIdAllocator })
+    workerIdAllocator: workerIdOptions(options.workerIdAllocator ?? {}, environment, redis)
   };
 }
 function cacheOptions(given, environment, url) {
@@ -5395,6 +5443,22 @@ function queueOptions(given, environment, redis) {
   const variable = adapter === "rabbitmq" ? "QUEUE_ADAPTER_RABBITMQ_URL" : "QUEUE_ADAPTER_REDIS_URL";
   const url = text(environment[variable]) ?? (adapter === "rabbitmq" ? void 0 : redis);
   return defined({ url, ...given, adapter });
+}
+function pubSubOptions(given, environment, redis) {
+  const url = text(environment.PUBSUB_ADAPTER_REDIS_URL);
+  return defined({ adapter: url === void 0 ? void 0 : "redis", url: url ?? redis, ...given });
+}
+function workerIdOptions(given, environment, redis) {
+  const at = (variable) => text(environment[variable]);
+  const urls = [
+    at("PUBSUB_ADAPTER_REDIS_URL"),
+    ...at("QUEUE_ADAPTER") === "redis" ? [at("QUEUE_ADAPTER_REDIS_URL") ?? redis ?? {}] : [],
+    ...at("LOCK_ADAPTER_DEFAULT") === "redis" ? [at("LOCK_ADAPTER_REDIS_URL") ?? redis ?? {}] : [],
+    // With RabbitMQ alone there may be no Redis to ask.
+    ...at("QUEUE_ADAPTER") === "rabbitmq" ? [redis] : []
+  ];
+  const joined = urls.find((url) => url !== void 0);
+  return defined({ adapter: joined === void 0 ? void 0 : "redis", url: redis ?? joined, ...given });
 }
 function checkNames(path, given, known) {
   if (typeof given !== "object" || given === null) {
@@ -5648,6 +5712,69 @@ function hostModule(name) {
   return require(file);
 }
 
+// lib/app/reinitializable.ts
+function reinitializable(action) {
+  const listener = async () => {
+    await action();
+  };
+  return Object.assign(listener, { _reinitializable: true });
+}
+
+// lib/nocobase/worker-id.ts
+var held2 = /* @__PURE__ */ new WeakMap();
+var HostWorkerId = class HostWorkerId {
+  constructor(host, options) {
+    this.host = host;
+    this.ids = new RedisWorkerIdAdapter({ ...options, onLost: () => void this.renew() });
+  }
+  host;
+  ids;
+  /** That of `host`, which goes on with the one it has unless the options are others. To be called at each making of its services. */
+  static of(host, options) {
+    const { logger: _, ...rest } = options;
+    const key = JSON.stringify(rest);
+    let present = held2.get(host);
+    if (present?.key !== key) {
+      void present?.adapter.end();
+      held2.set(host, present = { adapter: new HostWorkerId(host, options), key });
+    }
+    const { adapter } = present;
+    host.on("beforeStart", reinitializable(() => adapter.begin()));
+    host.on("afterStop", reinitializable(() => adapter.end()));
+    return adapter;
+  }
+  getWorkerId() {
+    return this.ids.getWorkerId();
+  }
+  /** Does nothing: it is called at restarts, too, and the application has the id until it has stopped. */
+  async release() {
+  }
+  /** One that was stopped, and is started again without loading, asks for no id. */
+  async begin() {
+    if (this.host.instanceId !== void 0) this.adopt(await this.ids.getWorkerId());
+  }
+  async end() {
+    await this.ids.release();
+  }
+  async renew() {
+    try {
+      this.adopt(await this.ids.getWorkerId());
+    } catch (error) {
+      this.host.logger?.error(`app ${this.host.name} has no worker id of its own: the ids that it generates may be those of another node`, error);
+    }
+  }
+  /** Has the application generate its ids with `id` from now on, unless it was given one by its options. */
+  adopt(id) {
+    const { host } = this;
+    if (host.options?.instanceId !== void 0) return;
+    host._instanceId = id;
+    const { snowflakeIdGenerator: present } = host;
+    if (!present || present.workerId === id) return;
+    const Generator = present.constructor;
+    host.snowflakeIdGenerator = new Generator({ workerId: id });
+  }
+};
+
 // lib/app/host-services.ts
 var NO_QUEUE = {
   isConnected: () => false,
@@ -5681,14 +5808,6 @@ var HostServices = class {
     channels.clear();
   }
 };
-
-// lib/app/reinitializable.ts
-function reinitializable(action) {
-  const listener = async () => {
-    await action();
-  };
-  return Object.assign(listener, { _reinitializable: true });
-}
 
 // lib/app/install.ts
 var installations = /* @__PURE__ */ new WeakMap();
@@ -5751,7 +5870,7 @@ var Installation = class {
     services.pubSubManager = new PubSubManager(view, { adapter: "memory", skipSelf: false, ...options.pubSubManager });
     services.eventQueue = new EventQueue(view, options.eventQueue);
     services.lockManager = new LockManager({ logger, app: name, ...options.lockManager });
-    services.workerIdAllocator = new WorkerIdAllocator({ app: name, logger, ...options.workerIdAllocator });
+    services.workerIdAllocator = this.makeWorkerIds();
     for (const member of ["pubSubManager", "eventQueue", "lockManager", "workerIdAllocator"]) put(host, member, services[member]);
     services.syncMessageManager = new SyncMessageManager(view, options.syncMessageManager);
     put(host, "syncMessageManager", services.syncMessageManager);
@@ -5769,6 +5888,12 @@ var Installation = class {
     if (typeof host.context === "object" && host.context !== null) host.context.cache = services.cache;
     if (typeof host.createCacheManager === "function") put(host, "createCacheManager", async () => this.makeCaches());
     return manager;
+  }
+  makeWorkerIds() {
+    const { host, name, logger } = this;
+    const { adapter, ...rest } = this.options.workerIdAllocator ?? {};
+    const options = { app: name, logger, ...rest };
+    return new WorkerIdAllocator(adapter === "redis" ? { adapter: HostWorkerId.of(host, withServer(options)) } : { adapter, ...options });
   }
   listen(theirs, services) {
     const { host } = this;
@@ -5854,6 +5979,7 @@ var Plugin = class {
   Cache,
   CacheManager,
   EventQueue,
+  HostWorkerId,
   LocalLockAdapter,
   LockAbortError,
   LockAcquireError,

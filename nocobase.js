@@ -38,6 +38,37 @@ function reinitializable(action) {
   return Object.assign(listener, { _reinitializable: true });
 }
 
+// lib/away.ts
+var AWAY = /* @__PURE__ */ new Set(["E_UNAVAILABLE", "E_TIMEOUT", "E_CLOSED"]);
+var nothing = () => void 0;
+function isAway(error) {
+  return AWAY.has(error?.code);
+}
+function pardon(promise, error) {
+  if (isAway(error)) promise.catch(nothing);
+}
+function pardoned(promise, told) {
+  const result = new Promise((resolve, reject) => {
+    promise.then(resolve, (error) => {
+      pardon(result, error);
+      if (told && isAway(error)) told(error);
+      reject(error);
+    });
+  });
+  return result;
+}
+function pardonCalls(object, methods, told) {
+  for (const method of methods) {
+    if (typeof object?.[method] !== "function") continue;
+    const own = Object.hasOwn(object, method) ? object[method] : void 0;
+    const call = (...values) => {
+      const result = (own ?? Object.getPrototypeOf(object)[method]).apply(object, values);
+      return result instanceof Promise ? pardoned(result, told) : result;
+    };
+    Object.defineProperty(object, method, { value: call, writable: true, configurable: true });
+  }
+}
+
 // lib/nocobase/caches.ts
 var import__2 = require("./index.js");
 
@@ -62,7 +93,8 @@ function readEnvironment(environment = process.env) {
   const queue = readQueue(text("QUEUE_ADAPTER"), server, text("QUEUE_ADAPTER_RABBITMQ_URL"));
   const defaultAdapter = text("LOCK_ADAPTER_DEFAULT");
   const defaultStore = text("CACHE_DEFAULT_STORE");
-  const locks = { defaultAdapter, url: defaultAdapter === "redis" ? server("LOCK_ADAPTER_REDIS_URL") : text("LOCK_ADAPTER_REDIS_URL") ?? fallback };
+  const lockServer = text("LOCK_ADAPTER_REDIS_URL");
+  const locks = { defaultAdapter, url: defaultAdapter === "redis" ? server("LOCK_ADAPTER_REDIS_URL") : lockServer ?? fallback, named: lockServer !== void 0 };
   return {
     redis: fallback,
     cache: {
@@ -113,6 +145,7 @@ function naming(variable, check) {
 
 // lib/nocobase/caches.ts
 var TYPES = ["redis", "tiered"];
+var CHANGES = ["del", "set", "mset", "mdel", "reset", "setValueInObject", "delValueInObject"];
 var originals = /* @__PURE__ */ new WeakMap();
 var CachePlug = class _CachePlug {
   constructor(host, cache, logger) {
@@ -153,6 +186,13 @@ var CachePlug = class _CachePlug {
     }
     const manager = await making;
     this.plugCounters(manager);
+    for (const cache of manager.caches.values()) pardonCalls(cache, CHANGES);
+    const { createCache } = manager;
+    manager.createCache = async (...values) => {
+      const made = await createCache.apply(manager, values);
+      if (!Object.hasOwn(made, CHANGES[0])) pardonCalls(made, CHANGES);
+      return made;
+    };
     return manager;
   }
   /** NocoBase's options of the cache manager, with our stores. What is given goes before the environment. */
@@ -206,11 +246,14 @@ function plug(app) {
   plugged.set(host, new Plugged(host, environment));
   return true;
 }
-async function plugCaches(app) {
+async function takeOver(app) {
   const host = itself(app);
-  if (!host.cacheManager || !plugged.get(host)?.caches) return;
-  await host.cacheManager.close();
-  await host.createCacheManager();
+  const present = plugged.get(host);
+  if (host.cacheManager && present?.caches) {
+    await host.cacheManager.close();
+    await host.createCacheManager();
+  }
+  await present?.takeOver();
 }
 function itself(app) {
   return app.pm?.app ?? app;
@@ -240,9 +283,14 @@ var Plugged = class {
   closing = [];
   /** Takes what was plugged out of managers that were replaced, and that NocoBase still connects and closes. */
   unplugging = [];
+  /** Ends what ours has displaced while it ran, and connects ours. */
+  displacing = [];
   /** Whether the application still has the managers that were plugged. */
   isCurrent() {
     return this.lockManager === this.host.lockManager;
+  }
+  async takeOver() {
+    for (const displace of this.displacing.splice(0)) await displace();
   }
   /** The application has made other managers. */
   retire() {
@@ -255,15 +303,15 @@ var Plugged = class {
   plugWorkerIds({ workerIds: workerIds2 }) {
     const { host, name, logger } = this;
     if (!workerIds2 || isReplacement(host.workerIdAllocator)) return;
-    const adapter = new import__3.RedisWorkerIdAdapter({ url: workerIds2.url, app: name, logger });
-    host.workerIdAllocator.setAdapter(adapter);
-    this.closing.push(() => adapter.release());
+    host.workerIdAllocator.setAdapter(import__3.HostWorkerId.of(host, { url: workerIds2.url, app: name, logger }));
   }
   plugPubSub({ pubSub }) {
     const { pubSubManager, syncMessageManager } = this.host;
     if (!pubSub || isReplacement(pubSubManager)) return;
     const adapter = new import__3.RedisPubSubAdapter({ url: pubSub.url, app: this.name, logger: this.logger });
     pubSubManager.setAdapter(adapter);
+    if (this.host._started) this.displacing.push(() => pubSubManager.connect());
+    for (const manager of [pubSubManager, syncMessageManager]) pardonCalls(manager, ["publish"]);
     this.closing.push(() => adapter.close());
     this.unplugging.push(() => {
       pubSubManager.setAdapter(void 0);
@@ -275,7 +323,13 @@ var Plugged = class {
     if (!queue || queue.adapter === "memory" || isReplacement(eventQueue)) return;
     const Adapter = queue.adapter === "redis" ? import__3.RedisEventQueueAdapter : import__3.RabbitMQEventQueueAdapter;
     const adapter = new Adapter({ url: queue.url, logger: this.logger });
+    const former = eventQueue.adapter;
     eventQueue.setAdapter(adapter);
+    pardonCalls(eventQueue, ["publish"], (error) => this.logger.error("a message for the event queue was not published", error));
+    if (former?.isConnected()) {
+      this.displacing.push(() => eventQueue.connect());
+      this.displacing.push(() => former.close());
+    }
     this.closing.push(() => adapter.close());
     this.unplugging.push(() => eventQueue.setAdapter(import__3.NO_QUEUE));
     const beforeStop = reinitializable(() => adapter.close());
@@ -285,7 +339,7 @@ var Plugged = class {
     });
   }
   plugLocks({ locks }) {
-    if (locks.url === void 0 && locks.defaultAdapter !== "redis") return;
+    if (locks.defaultAdapter !== "redis" && !locks.named) return;
     if (isReplacement(this.lockManager)) return;
     const adapter = new import__3.RedisLockAdapter({ url: locks.url, app: this.name, logger: this.logger });
     this.lockManager.registerAdapter("redis", { Adapter: function RedisLocks() {
@@ -312,9 +366,20 @@ var MortisePlugin = class extends Plugin {
     announced = true;
     Application.addCommand((app) => plug(app));
   }
+  /** Why nothing could be plugged. */
+  failure;
   /** For applications that were made before, or by code that knows of no static imports. */
   async afterAdd() {
-    if (plug(this.app)) await plugCaches(this.app);
+    try {
+      if (plug(this.app)) await takeOver(this.app);
+    } catch (error) {
+      this.failure = { error };
+      throw error;
+    }
+  }
+  /** NocoBase logs what `afterAdd` throws, and would go on alone, as if it were its only node. */
+  async beforeLoad() {
+    if (this.failure) throw this.failure.error;
   }
   /** There are no collections, migrations or translations beside this file, where NocoBase would look for them. */
   async getPluginBasePath() {

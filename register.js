@@ -50,7 +50,8 @@ function readEnvironment(environment = process.env) {
   const queue = readQueue(text("QUEUE_ADAPTER"), server, text("QUEUE_ADAPTER_RABBITMQ_URL"));
   const defaultAdapter = text("LOCK_ADAPTER_DEFAULT");
   const defaultStore = text("CACHE_DEFAULT_STORE");
-  const locks2 = { defaultAdapter, url: defaultAdapter === "redis" ? server("LOCK_ADAPTER_REDIS_URL") : text("LOCK_ADAPTER_REDIS_URL") ?? fallback };
+  const lockServer = text("LOCK_ADAPTER_REDIS_URL");
+  const locks2 = { defaultAdapter, url: defaultAdapter === "redis" ? server("LOCK_ADAPTER_REDIS_URL") : lockServer ?? fallback, named: lockServer !== void 0 };
   return {
     redis: fallback,
     cache: {
@@ -214,6 +215,32 @@ var init_cache = __esm({
   }
 });
 
+// lib/away.ts
+function isAway(error) {
+  return AWAY.has(error?.code);
+}
+function pardon(promise, error) {
+  if (isAway(error)) promise.catch(nothing);
+}
+function pardoned(promise, told) {
+  const result = new Promise((resolve, reject) => {
+    promise.then(resolve, (error) => {
+      pardon(result, error);
+      if (told && isAway(error)) told(error);
+      reject(error);
+    });
+  });
+  return result;
+}
+var AWAY, nothing;
+var init_away = __esm({
+  "lib/away.ts"() {
+    "use strict";
+    AWAY = /* @__PURE__ */ new Set(["E_UNAVAILABLE", "E_TIMEOUT", "E_CLOSED"]);
+    nothing = () => void 0;
+  }
+});
+
 // lib/nocobase/replacements/event-queue.ts
 var event_queue_exports = {};
 __export(event_queue_exports, {
@@ -224,17 +251,31 @@ var import__4, import__5, EventQueue;
 var init_event_queue = __esm({
   "lib/nocobase/replacements/event-queue.ts"() {
     "use strict";
+    init_reinitializable();
+    init_away();
     import__4 = require("./index.js");
     init_environment();
     init_host();
     import__5 = require("./index.js");
     EventQueue = class extends import__4.EventQueue {
+      #app;
       #life;
       constructor(app, options) {
         super(app, { ...readEnvironment().queue, ...options });
+        this.#app = app;
         this.#life = ServiceLife.of(app);
         this.#life.queue = this;
-        listenWhileServing(app, "afterStart", () => this.connect());
+        const beforeStop = reinitializable(() => this.close());
+        listenWhileServing(app, "afterStart", async () => {
+          await this.connect();
+          app.off("beforeStop", beforeStop);
+          app.on("beforeStop", beforeStop);
+        });
+      }
+      /** Plugins of the host call it without awaiting it. */
+      publish(channel, message, options) {
+        const told = (error) => this.#app.logger?.error(`a message for the event queue's channel ${channel} was not published`, error);
+        return pardoned(super.publish(channel, message, options), told);
       }
       /** After the queue that the app had before has stored what it left. */
       async connect() {
@@ -294,7 +335,7 @@ var init_worker_id = __esm({
       /** The ids are those of this app from now on, which made the allocator without telling whose it is. */
       belongTo(app) {
         const { workerIds: workerIds2 } = readEnvironment();
-        if (workerIds2) this.setAdapter(new import__8.RedisWorkerIdAdapter({ ...workerIds2, app: app.name, logger: app.logger }));
+        if (workerIds2) this.setAdapter(import__8.HostWorkerId.of(app, { ...workerIds2, app: app.name, logger: app.logger }));
       }
     };
     markReplacement(WorkerIdAllocator);
@@ -324,6 +365,7 @@ var import__9, PubSubManager;
 var init_pub_sub = __esm({
   "lib/nocobase/replacements/pub-sub.ts"() {
     "use strict";
+    init_away();
     import__9 = require("./index.js");
     init_environment();
     init_host();
@@ -333,6 +375,10 @@ var init_pub_sub = __esm({
       constructor(app, options) {
         const { pubSub, redis } = readEnvironment();
         super(app, { ...pubSub ? { adapter: "redis" } : {}, url: pubSub?.url ?? redis, ...options });
+      }
+      /** Plugins of the host call it without awaiting it. */
+      publish(channel, message, options) {
+        return pardoned(super.publish(channel, message, options));
       }
     };
     markReplacement(PubSubManager);
@@ -348,11 +394,16 @@ var import__10, SyncMessageManager;
 var init_sync_message = __esm({
   "lib/nocobase/replacements/sync-message.ts"() {
     "use strict";
+    init_away();
     import__10 = require("./index.js");
     init_environment();
     SyncMessageManager = class extends import__10.SyncMessageManager {
       constructor(app, options) {
         super(app, { ...options, debounce: options?.debounce || void 0 });
+      }
+      /** Plugins of the host call it without awaiting it. */
+      publish(...values) {
+        return pardoned(super.publish(...values));
       }
       /** Does nothing, as the host's. */
       async sync() {
@@ -419,8 +470,21 @@ function register() {
   for (const filename of Object.keys(require.cache)) {
     if (find(filename)) warn(`${filename} was loaded before mortise/register, and stays as it is`);
   }
-  const load = extensions[".js"];
-  extensions[".js"] = function(module2, filename, ...more) {
+  let load = extensions[".js"];
+  let exchanging = exchangingLoader(load);
+  Object.defineProperty(extensions, ".js", {
+    configurable: true,
+    enumerable: true,
+    get: () => exchanging,
+    set: (next) => {
+      if (next === exchanging) return;
+      load = next;
+      exchanging = exchangingLoader(load);
+    }
+  });
+}
+function exchangingLoader(load) {
+  return function(module2, filename, ...more) {
     load.call(this, module2, filename, ...more);
     const ours = find(filename);
     if (ours) module2.exports = exchanged(module2.exports, ours);

@@ -13,3 +13,5 @@ export { NO_QUEUE } from './app/host-services';
 export { useLockErrorClasses } from './lock/failures';
 /** For the entries beside this one. @internal */
 export { hostModule, hostServer } from './nocobase/host';
+/** For the entries beside this one. @internal */
+export { HostWorkerId } from './nocobase/worker-id';

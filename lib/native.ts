@@ -1,6 +1,7 @@
 // The binding: loads the addon, and delivers the events that it posts.
 
 import { join } from 'node:path';
+import { pardon } from './away';
 
 /** A value that Rust owns; JavaScript only passes it back. */
 export type Handle = { readonly __handle: unique symbol };
@@ -128,6 +129,7 @@ export class Completions {
   readonly listener: number;
   private readonly resolvers: (Resolve | undefined)[] = [];
   private readonly rejecters: (Resolve | undefined)[] = [];
+  private readonly promises: (Promise<unknown> | undefined)[] = [];
   private readonly endings: (Ending | undefined)[] = [];
   private readonly subjects: string[] = [];
   private readonly free: number[] = [];
@@ -167,6 +169,7 @@ export class Completions {
     const sequence = this.free.pop() ?? this.resolvers.length;
     this.resolvers[sequence] = newResolve;
     this.rejecters[sequence] = newReject;
+    this.promises[sequence] = promise;
     this.subjects[sequence] = subject;
     this.endings[sequence] = ending;
     this.last = sequence;
@@ -186,9 +189,10 @@ export class Completions {
     const resolve = this.resolvers[sequence];
     if (resolve === undefined) return;
     const reject = this.rejecters[sequence] as Resolve;
+    const promise = this.promises[sequence] as Promise<unknown>;
     const subject = this.subjects[sequence];
     const ending = this.endings[sequence] as Ending;
-    this.resolvers[sequence] = this.rejecters[sequence] = undefined;
+    this.resolvers[sequence] = this.rejecters[sequence] = this.promises[sequence] = undefined;
     this.free.push(sequence);
     if (--this.waiting === 0) this.whenSettled?.();
     if (this.ending) this.end();
@@ -196,8 +200,9 @@ export class Completions {
     try {
       if (!isError(payload)) resolve(ending.convert(value, payload, subject));
       else if (ending.recover) resolve(ending.recover(payload, subject));
-      else reject(payload);
+      else throw payload;
     } catch (error) {
+      pardon(promise, error);
       reject(error);
     }
   }

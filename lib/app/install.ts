@@ -4,9 +4,11 @@ import { EventQueue } from '../event-queue';
 import { LockManager } from '../lock';
 import { useLockErrorClasses } from '../lock/failures';
 import { hostModule } from '../nocobase/host';
+import { HostWorkerId } from '../nocobase/worker-id';
 import { PubSubManager } from '../pub-sub';
 import { SyncMessageManager } from '../sync-message';
 import { WorkerIdAllocator } from '../worker-id';
+import { withServer } from '../worker-id/redis-adapter';
 import { HostServices } from './host-services';
 import type { Logger } from './logger';
 import { type AppOptions, resolveOptions } from './options';
@@ -115,7 +117,7 @@ class Installation {
     services.pubSubManager = new PubSubManager(view, { adapter: 'memory', skipSelf: false, ...options.pubSubManager });
     services.eventQueue = new EventQueue(view, options.eventQueue);
     services.lockManager = new LockManager({ logger, app: name, ...options.lockManager } as ConstructorParameters<typeof LockManager>[0]);
-    services.workerIdAllocator = new WorkerIdAllocator({ app: name, logger, ...options.workerIdAllocator });
+    services.workerIdAllocator = this.makeWorkerIds();
     for (const member of ['pubSubManager', 'eventQueue', 'lockManager', 'workerIdAllocator'] as const) put(host, member, services[member]);
     // Last, for it subscribes through the host's pub/sub, which is ours now.
     services.syncMessageManager = new SyncMessageManager(view, options.syncMessageManager);
@@ -137,6 +139,13 @@ class Installation {
     // NocoBase makes its caches by this when it loads, and closes those before.
     if (typeof host.createCacheManager === 'function') put(host, 'createCacheManager', async () => this.makeCaches());
     return manager;
+  }
+
+  private makeWorkerIds(): WorkerIdAllocator {
+    const { host, name, logger } = this;
+    const { adapter, ...rest } = this.options.workerIdAllocator ?? {};
+    const options = { app: name, logger, ...rest };
+    return new WorkerIdAllocator(adapter === 'redis' ? { adapter: HostWorkerId.of(host, withServer(options)) } : { adapter, ...options });
   }
 
   private listen(theirs: HostServices, services: InstalledServices): void {

@@ -52,7 +52,7 @@ export function resolveOptions(options: AppOptions, environment: NodeJS.ProcessE
     ...options,
     redis,
     cacheManager: cacheOptions(options.cacheManager ?? {}, environment, fallback('CACHE_REDIS_URL')),
-    pubSubManager: defined({ url: fallback('PUBSUB_ADAPTER_REDIS_URL'), ...options.pubSubManager }),
+    pubSubManager: pubSubOptions(options.pubSubManager ?? {}, environment, redis),
     syncMessageManager: { ...options.syncMessageManager },
     eventQueue: queueOptions(options.eventQueue ?? {}, environment, redis),
     lockManager: defined({
@@ -60,7 +60,7 @@ export function resolveOptions(options: AppOptions, environment: NodeJS.ProcessE
       url: fallback('LOCK_ADAPTER_REDIS_URL'),
       ...options.lockManager,
     }) as LockManagerOptions,
-    workerIdAllocator: defined({ url: redis, ...options.workerIdAllocator }) as WorkerIdAllocatorOptions,
+    workerIdAllocator: workerIdOptions(options.workerIdAllocator ?? {}, environment, redis),
   };
 }
 
@@ -78,6 +78,26 @@ function queueOptions(given: EventQueueOptions, environment: NodeJS.ProcessEnv, 
   const variable = adapter === 'rabbitmq' ? 'QUEUE_ADAPTER_RABBITMQ_URL' : 'QUEUE_ADAPTER_REDIS_URL';
   const url = text(environment[variable]) ?? (adapter === 'rabbitmq' ? undefined : redis);
   return defined({ url, ...given, adapter }) as EventQueueOptions;
+}
+
+/** The variable names no adapter beside it: who sets it wants this one. */
+function pubSubOptions(given: PubSubManagerOptions, environment: NodeJS.ProcessEnv, redis: unknown): PubSubManagerOptions {
+  const url = text(environment.PUBSUB_ADAPTER_REDIS_URL);
+  return defined({ adapter: url === undefined ? undefined : 'redis', url: url ?? redis, ...given }) as PubSubManagerOptions;
+}
+
+/** On Redis where the variables put nodes that work together on one, which must not have the same id. */
+function workerIdOptions(given: WorkerIdAllocatorOptions, environment: NodeJS.ProcessEnv, redis: unknown): WorkerIdAllocatorOptions {
+  const at = (variable: string) => text(environment[variable]);
+  const urls = [
+    at('PUBSUB_ADAPTER_REDIS_URL'),
+    ...(at('QUEUE_ADAPTER') === 'redis' ? [at('QUEUE_ADAPTER_REDIS_URL') ?? redis ?? {}] : []),
+    ...(at('LOCK_ADAPTER_DEFAULT') === 'redis' ? [at('LOCK_ADAPTER_REDIS_URL') ?? redis ?? {}] : []),
+    // With RabbitMQ alone there may be no Redis to ask.
+    ...(at('QUEUE_ADAPTER') === 'rabbitmq' ? [redis] : []),
+  ];
+  const joined = urls.find((url) => url !== undefined);
+  return defined({ adapter: joined === undefined ? undefined : 'redis', url: redis ?? joined, ...given }) as WorkerIdAllocatorOptions;
 }
 
 function checkNames(path: string, given: unknown, known: readonly string[]): void {

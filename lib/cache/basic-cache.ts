@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events';
+import { pardoned } from '../away';
 import { leaseKey } from './lease-key';
 import { loadInCluster, type LoadOptions, loadPolicy, type LoadPolicy, type Stale, StaleCopies, within } from './loading';
 import { checkEntries, MemoryStore } from './memory-store';
@@ -80,7 +81,7 @@ export class BasicCache<S extends Store = Store> {
       this.outdate(key);
       const set = this.store.set(key, value, ttl);
       if (!this.stale) return set;
-      return Promise.all([set, this.stale.put(key, value, ttl ?? this.options.ttl)]).then(() => undefined);
+      return pardoned(Promise.all([set, this.stale.put(key, value, ttl ?? this.options.ttl)]).then(() => undefined));
     } catch (error) {
       return Promise.reject(error);
     }

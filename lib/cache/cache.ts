@@ -1,3 +1,4 @@
+import { pardoned } from '../away';
 import { invalid } from '../errors';
 import { BasicCache } from './basic-cache';
 import { clone } from './clone';
@@ -80,7 +81,7 @@ export class Cache {
   set(key: string, value: unknown, ttl?: Milliseconds | SetOptions, options?: ChangeOptions): Promise<void> {
     // The usual cases, without a promise of our own around the store's.
     const plain = options === undefined && (ttl === undefined || typeof ttl === 'number');
-    if (!plain) return this.setAsync(key, value, ttl, options);
+    if (!plain) return this.changing(this.setAsync(key, value, ttl, options));
     if (this.memory !== undefined) return this.setNear(this.memory, key, value, ttl);
     return typeof key === 'string' ? this.store.set(this.keyPrefix + key, value, ttl) : rejected(key);
   }
@@ -117,7 +118,11 @@ export class Cache {
   }
 
   /** Deletes a key; nothing when it is absent. With a `transaction`: as for {@link set}. */
-  async del(key: string, options?: ChangeOptions): Promise<void> {
+  del(key: string, options?: ChangeOptions): Promise<void> {
+    return this.changing(this.delAsync(key, options));
+  }
+
+  private async delAsync(key: string, options?: ChangeOptions): Promise<void> {
     if (options?.transaction) return this.afterCommit(options.transaction, key, () => this.del(key));
     const memory = this.memory;
     if (memory === undefined) return this.store.del(this.key(key));
@@ -126,7 +131,11 @@ export class Cache {
   }
 
   /** Stores several values at once; `ttl` as for {@link set}. */
-  async mset(entries: [string, unknown][], ttl?: Milliseconds): Promise<void> {
+  mset(entries: [string, unknown][], ttl?: Milliseconds): Promise<void> {
+    return this.changing(this.msetAsync(entries, ttl));
+  }
+
+  private async msetAsync(entries: [string, unknown][], ttl?: Milliseconds): Promise<void> {
     checkEntries(entries);
     const full = entries.map(([key, value]): [string, unknown] => [this.key(key), value]);
     await this.store.mset(full, ttl);
@@ -140,12 +149,20 @@ export class Cache {
   }
 
   /** Deletes several keys. */
-  async mdel(...keys: string[]): Promise<void> {
+  mdel(...keys: string[]): Promise<void> {
+    return this.changing(this.mdelAsync(keys));
+  }
+
+  private async mdelAsync(keys: readonly string[]): Promise<void> {
     await this.store.mdel(...keys.map((key) => this.key(key)));
   }
 
   /** Empties this cache, and nothing else that its store holds. */
-  async reset(): Promise<void> {
+  reset(): Promise<void> {
+    return this.changing(this.resetAsync());
+  }
+
+  private async resetAsync(): Promise<void> {
     this.store.outdateAll();
     if (this.memory !== undefined) return this.memory.clear();
     if (await this.store.resetPrefix(this.keyPrefix)) return;
@@ -199,12 +216,13 @@ export class Cache {
   }
 
   /** Sets one field of the object at `key`, which is made when there is none. Concurrent calls all take effect. */
-  async setValueInObject(key: string, objectKey: string, value: unknown): Promise<void> {
-    await this.edit(key, (object) => {
+  setValueInObject(key: string, objectKey: string, value: unknown): Promise<void> {
+    const edited = this.edit(key, (object) => {
       // Not an assignment, which would not make a field of `__proto__`.
       const field = { value: clone(value), writable: true, enumerable: true, configurable: true };
       Object.defineProperty(object, objectKey, field);
     });
+    return this.changing(edited);
   }
 
   /** One field of the object at `key`; `undefined` when either is absent. */
@@ -215,10 +233,16 @@ export class Cache {
   }
 
   /** Deletes one field of the object at `key`. Concurrent calls all take effect. */
-  async delValueInObject(key: string, objectKey: string): Promise<void> {
-    await this.edit(key, (object) => {
+  delValueInObject(key: string, objectKey: string): Promise<void> {
+    const edited = this.edit(key, (object) => {
       Reflect.deleteProperty(object, objectKey);
     });
+    return this.changing(edited);
+  }
+
+  /** A change, which callers need not look at: that a server is away must not end their process. */
+  private changing(change: Promise<void>): Promise<void> {
+    return this.memory === undefined ? pardoned(change) : change;
   }
 
   /** Changes the object at `key`: at once in memory; elsewhere after this process's earlier changes. */

@@ -3,7 +3,7 @@
 
 import { randomUUID } from 'node:crypto';
 import { invalid, MortiseError } from '../errors';
-import { isAway } from '../redis/connection';
+import { isAway } from '../away';
 import { describe, MemoryStore } from './memory-store';
 import { RedisStore } from './redis-store';
 import type { Milliseconds, Store } from './store';

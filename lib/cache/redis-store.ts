@@ -1,7 +1,8 @@
 import type { Logger } from '../app/logger';
+import { isAway } from '../away';
 import { MortiseError } from '../errors';
 import type { Ending } from '../native';
-import { isAway, Operation, type RedisConnection } from '../redis/connection';
+import { Operation, type RedisConnection } from '../redis/connection';
 import type { RedisOptions } from '../redis/options';
 import { type ConnectionUse, shareConnection } from '../redis/sharing';
 import { leaseKey } from './lease-key';

@@ -1,3 +1,4 @@
+import { pardoned } from '../away';
 import { invalid } from '../errors';
 import type { TieredConnection } from '../redis/tiered-connection';
 import { hasPassed } from './clock';
@@ -66,8 +67,8 @@ export class TieredStore extends RedisStore {
     }
   }
 
-  override async set(key: string, value: unknown, ttl?: Milliseconds): Promise<void> {
-    await this.write([key], () => super.set(key, value, ttl));
+  override set(key: string, value: unknown, ttl?: Milliseconds): Promise<void> {
+    return pardoned(this.write([key], () => super.set(key, value, ttl)));
   }
 
   override async mget(...keys: string[]): Promise<unknown[]> {

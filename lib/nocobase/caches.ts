@@ -1,10 +1,14 @@
 // Puts cache stores of ours into NocoBase's cache manager.
 
+import { pardonCalls } from '../away';
 import { hostModule, RedisBloomFilter, RedisCounter, RedisStore, type RedisStoreOptions, TieredStore } from '../index';
 import { type HostEnvironment, isReplacement } from './environment';
 
 /** The stores that are ours, in NocoBase's cache manager. */
 const TYPES = ['redis', 'tiered'] as const;
+
+/** Of NocoBase's caches: what changes entries. Its plugins call some of it without awaiting it. */
+const CHANGES = ['del', 'set', 'mset', 'mdel', 'reset', 'setValueInObject', 'delValueInObject'];
 
 /** The `createCacheManager` that an application had before; restarts keep it. */
 const originals = new WeakMap<object, () => Promise<any>>();
@@ -51,6 +55,14 @@ export class CachePlug {
     }
     const manager = await making;
     this.plugCounters(manager);
+    // What was made so far: the app's own cache.
+    for (const cache of manager.caches.values()) pardonCalls(cache, CHANGES);
+    const { createCache } = manager;
+    manager.createCache = async (...values: unknown[]) => {
+      const made = await createCache.apply(manager, values);
+      if (!Object.hasOwn(made, CHANGES[0])) pardonCalls(made, CHANGES);
+      return made;
+    };
     return manager;
   }
 

@@ -37,6 +37,8 @@ export interface HostEnvironment {
     defaultAdapter: string | undefined;
     /** `LOCK_ADAPTER_REDIS_URL`, else `REDIS_URL`: the server of the adapter `redis`. */
     url: string | undefined;
+    /** Whether it is the first of these that names it. */
+    named: boolean;
   };
   /**
    * On Redis as soon as pub/sub, the queue or the locks are on a server: nodes that work together must not have the
@@ -60,7 +62,8 @@ export function readEnvironment(environment: NodeJS.ProcessEnv = process.env): H
   const queue = readQueue(text('QUEUE_ADAPTER'), server, text('QUEUE_ADAPTER_RABBITMQ_URL'));
   const defaultAdapter = text('LOCK_ADAPTER_DEFAULT');
   const defaultStore = text('CACHE_DEFAULT_STORE');
-  const locks = { defaultAdapter, url: defaultAdapter === 'redis' ? server('LOCK_ADAPTER_REDIS_URL') : text('LOCK_ADAPTER_REDIS_URL') ?? fallback };
+  const lockServer = text('LOCK_ADAPTER_REDIS_URL');
+  const locks = { defaultAdapter, url: defaultAdapter === 'redis' ? server('LOCK_ADAPTER_REDIS_URL') : lockServer ?? fallback, named: lockServer !== undefined };
   return {
     redis: fallback,
     cache: {

@@ -1,9 +1,10 @@
 // Puts adapters of ours into the managers of a NocoBase application, as the environment says.
 
 import {
-  hostModule, NO_QUEUE, RabbitMQEventQueueAdapter, RedisEventQueueAdapter, RedisLockAdapter, RedisPubSubAdapter, RedisWorkerIdAdapter, useLockErrorClasses,
+  hostModule, HostWorkerId, NO_QUEUE, RabbitMQEventQueueAdapter, RedisEventQueueAdapter, RedisLockAdapter, RedisPubSubAdapter, useLockErrorClasses,
 } from '../index';
 import { reinitializable } from '../app/reinitializable';
+import { pardonCalls } from '../away';
 import { CachePlug } from './caches';
 import { type HostEnvironment, isReplacement, readEnvironment } from './environment';
 
@@ -29,12 +30,15 @@ export function plug(app: Host): boolean {
   return true;
 }
 
-/** Makes the caches of an application anew, which was given ours after it had made them. */
-export async function plugCaches(app: Host): Promise<void> {
+/** Of an application that was given ours late: makes its caches anew, and has what runs go on with ours. */
+export async function takeOver(app: Host): Promise<void> {
   const host = itself(app);
-  if (!host.cacheManager || !plugged.get(host)?.caches) return;
-  await host.cacheManager.close();
-  await host.createCacheManager();
+  const present = plugged.get(host);
+  if (host.cacheManager && present?.caches) {
+    await host.cacheManager.close();
+    await host.createCacheManager();
+  }
+  await present?.takeOver();
 }
 
 /** Plugins are given a proxy of their application. */
@@ -52,6 +56,8 @@ class Plugged {
   private readonly closing: (() => Promise<unknown>)[] = [];
   /** Takes what was plugged out of managers that were replaced, and that NocoBase still connects and closes. */
   private readonly unplugging: (() => void)[] = [];
+  /** Ends what ours has displaced while it ran, and connects ours. */
+  private readonly displacing: (() => Promise<unknown>)[] = [];
 
   constructor(private readonly host: Host, environment: HostEnvironment) {
     this.lockManager = host.lockManager;
@@ -73,6 +79,10 @@ class Plugged {
     return this.lockManager === this.host.lockManager;
   }
 
+  async takeOver(): Promise<void> {
+    for (const displace of this.displacing.splice(0)) await displace();
+  }
+
   /** The application has made other managers. */
   retire(): void {
     for (const unplug of this.unplugging) unplug();
@@ -86,9 +96,7 @@ class Plugged {
   private plugWorkerIds({ workerIds }: HostEnvironment): void {
     const { host, name, logger } = this;
     if (!workerIds || isReplacement(host.workerIdAllocator)) return;
-    const adapter = new RedisWorkerIdAdapter({ url: workerIds.url, app: name, logger });
-    host.workerIdAllocator.setAdapter(adapter);
-    this.closing.push(() => adapter.release());
+    host.workerIdAllocator.setAdapter(HostWorkerId.of(host, { url: workerIds.url, app: name, logger }));
   }
 
   private plugPubSub({ pubSub }: HostEnvironment): void {
@@ -96,6 +104,10 @@ class Plugged {
     if (!pubSub || isReplacement(pubSubManager)) return;
     const adapter = new RedisPubSubAdapter({ url: pubSub.url, app: this.name, logger: this.logger });
     pubSubManager.setAdapter(adapter);
+    // It has none of its own, so nothing tells but this whether it would be connected.
+    if (this.host._started) this.displacing.push(() => pubSubManager.connect());
+    // Its plugins call it without awaiting it.
+    for (const manager of [pubSubManager, syncMessageManager]) pardonCalls(manager, ['publish']);
     this.closing.push(() => adapter.close());
     this.unplugging.push(() => {
       pubSubManager.setAdapter(undefined);
@@ -109,7 +121,14 @@ class Plugged {
     if (!queue || queue.adapter === 'memory' || isReplacement(eventQueue)) return;
     const Adapter = queue.adapter === 'redis' ? RedisEventQueueAdapter : RabbitMQEventQueueAdapter;
     const adapter = new Adapter({ url: queue.url, logger: this.logger });
+    const former = eventQueue.adapter;
     eventQueue.setAdapter(adapter);
+    pardonCalls(eventQueue, ['publish'], (error) => this.logger.error('a message for the event queue was not published', error));
+    if (former?.isConnected()) {
+      this.displacing.push(() => eventQueue.connect());
+      // It waits for what it runs, and stores what waits.
+      this.displacing.push(() => former.close());
+    }
     this.closing.push(() => adapter.close());
     this.unplugging.push(() => eventQueue.setAdapter(NO_QUEUE));
     // NocoBase closes its queue after the database, which handlers that run still need. Listened to last, after the
@@ -122,7 +141,8 @@ class Plugged {
   }
 
   private plugLocks({ locks }: HostEnvironment): void {
-    if (locks.url === undefined && locks.defaultAdapter !== 'redis') return;
+    // A server alone does not take the name from adapters of others.
+    if (locks.defaultAdapter !== 'redis' && !locks.named) return;
     if (isReplacement(this.lockManager)) return;
     const adapter = new RedisLockAdapter({ url: locks.url, app: this.name, logger: this.logger });
     // One that is made here, so that it can be closed: NocoBase never does that.

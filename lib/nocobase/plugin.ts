@@ -1,5 +1,5 @@
 import { hostServer } from '../index';
-import { plug, plugCaches } from './plug';
+import { plug, takeOver } from './plug';
 
 const { Application, Plugin } = hostServer() as {
   Application: { addCommand(callback: (app: any) => void): void };
@@ -20,9 +20,22 @@ export default class MortisePlugin extends Plugin {
     Application.addCommand((app) => plug(app));
   }
 
+  /** Why nothing could be plugged. */
+  private failure: { error: unknown } | undefined;
+
   /** For applications that were made before, or by code that knows of no static imports. */
   async afterAdd(): Promise<void> {
-    if (plug(this.app)) await plugCaches(this.app);
+    try {
+      if (plug(this.app)) await takeOver(this.app);
+    } catch (error) {
+      this.failure = { error };
+      throw error;
+    }
+  }
+
+  /** NocoBase logs what `afterAdd` throws, and would go on alone, as if it were its only node. */
+  async beforeLoad(): Promise<void> {
+    if (this.failure) throw this.failure.error;
   }
 
   /** There are no collections, migrations or translations beside this file, where NocoBase would look for them. */

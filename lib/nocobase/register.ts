@@ -30,8 +30,24 @@ function register(): void {
   for (const filename of Object.keys(require.cache)) {
     if (find(filename)) warn(`${filename} was loaded before mortise/register, and stays as it is`);
   }
-  const load = extensions['.js'];
-  extensions['.js'] = function (this: unknown, module, filename, ...more) {
+  let load = extensions['.js'];
+  let exchanging = exchangingLoader(load);
+  // Others who come later, as tsx does, put loaders of their own in the place of this one, and not all of them call it.
+  Object.defineProperty(extensions, '.js', {
+    configurable: true,
+    enumerable: true,
+    get: () => exchanging,
+    set: (next: Load) => {
+      if (next === exchanging) return;
+      load = next;
+      exchanging = exchangingLoader(load);
+    },
+  });
+}
+
+/** A loader that puts ours in the place of what a file exports. */
+function exchangingLoader(load: Load): Load {
+  return function (this: unknown, module, filename, ...more) {
     load.call(this, module, filename, ...more);
     const ours = find(filename);
     if (ours) module.exports = exchanged(module.exports, ours);

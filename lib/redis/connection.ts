@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import type { Logger } from '../app/logger';
-import { invalid, MortiseError } from '../errors';
+import { invalid } from '../errors';
 import { Batch, Completions, type Ending, type Handle, listenWeakly } from '../native';
 import { binding, type HealthParts, Operation } from './binding';
 import { type RedisOptions, serializeOptions } from './options';
@@ -183,12 +183,6 @@ export function describeHealth([server, state, reason, since, version, protocol,
     ...(protocol === 0 ? {} : { protocol: protocol as 2 | 3 }),
     ...(eviction === '' ? {} : { evictionPolicy: eviction }),
   };
-}
-
-/** Whether an error tells that the server could not be asked, as opposed to what it answered. */
-export function isAway(error: unknown): boolean {
-  const code = (error as MortiseError | undefined)?.code;
-  return code === 'E_UNAVAILABLE' || code === 'E_TIMEOUT' || code === 'E_CLOSED';
 }
 
 export { Operation };

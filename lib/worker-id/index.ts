@@ -2,7 +2,7 @@ import type { Logger } from '../app/logger';
 import { invalid, MortiseError } from '../errors';
 import type { RedisOptions } from '../redis';
 import type { IWorkerIdAdapter } from './adapter';
-import { RedisWorkerIdAdapter } from './redis-adapter';
+import { RedisWorkerIdAdapter, withServer } from './redis-adapter';
 
 export type { IWorkerIdAdapter } from './adapter';
 export { RedisWorkerIdAdapter, type RedisWorkerIdOptions } from './redis-adapter';
@@ -34,10 +34,9 @@ export class WorkerIdAllocator {
   private adapter: IWorkerIdAdapter | undefined;
 
   constructor(options: WorkerIdAllocatorOptions = {}) {
-    const { adapter, url = {}, ...rest } = options;
+    const { adapter, ...rest } = options;
     if (adapter === 'redis') {
-      if (typeof url !== 'string' && (typeof url !== 'object' || url === null)) throw invalid(`the option url of worker ids is a URL or an object: ${String(url)}`);
-      this.adapter = new RedisWorkerIdAdapter({ ...(typeof url === 'string' ? { url } : url), ...rest });
+      this.adapter = new RedisWorkerIdAdapter(withServer(rest));
     } else if (typeof adapter === 'string') {
       throw new MortiseError('E_ADAPTER_UNAVAILABLE', `worker id adapter "${String(adapter)}" is not known; known is: redis`);
     } else if (adapter) {

@@ -23,6 +23,8 @@ export interface RedisWorkerIdOptions extends RedisOptions {
   rest?: number;
   /** Told when the id could not be renewed, and when it was lost. Default: to stderr. */
   logger?: Logger;
+  /** Called when another node was given the id, so that it must not be used any more: `getWorkerId` gives a new one. */
+  onLost?: () => void;
 }
 
 const LEASE = 10_000;
@@ -44,24 +46,28 @@ let shared: Completions | undefined;
 export class RedisWorkerIdAdapter implements IWorkerIdAdapter {
   private readonly node: Handle;
   private readonly logger: Logger;
+  private readonly onLost: (() => void) | undefined;
 
   /** Throws a `TypeError` that names the option when one is wrong. */
   constructor(options: string | RedisWorkerIdOptions = {}) {
     const connection = serializeOptions(options);
-    const { app = 'main', lease = LEASE, rest = REST, logger = stderrLogger } = typeof options === 'string' ? {} : options;
+    const { app = 'main', lease = LEASE, rest = REST, logger = stderrLogger, onLost } = typeof options === 'string' ? {} : options;
     if (typeof app !== 'string' || app === '') throw invalid(`the option app of worker ids is a string that is not empty: ${String(app)}`);
     checkTime('lease', lease, SHORTEST_LEASE);
     checkTime('rest', rest, 0);
     checkLogger(logger);
+    if (onLost !== undefined && typeof onLost !== 'function') throw invalid(`the option onLost of worker ids is a function: ${String(onLost)}`);
     this.logger = logger;
+    this.onLost = onLost;
     this.node = binding.workerIdNew(connection, app, lease, rest, listenWeakly(this, RedisWorkerIdAdapter.told));
   }
 
   /**
    * The node's id, from 0 to 31; the same until it is released or lost. On a server where the app has no ids yet,
-   * or that was restarted or replaced, the first takes up to 3 seconds, in which live nodes renew theirs.
+   * or that was restarted or replaced, the first takes up to 3 seconds, in which live nodes renew theirs. Where all
+   * are taken, but some of them rest, it waits for those: up to `lease` and `rest` together.
    *
-   * Rejects with `E_WORKER_IDS_EXHAUSTED` when all 32 are taken, with `E_UNAVAILABLE` or `E_TIMEOUT` when the
+   * Rejects with `E_WORKER_IDS_EXHAUSTED` when all 32 are held, with `E_UNAVAILABLE` or `E_TIMEOUT` when the
    * server is away, and with `E_CLOSED` when `release` was called meanwhile.
    */
   async getWorkerId(): Promise<number> {
@@ -95,7 +101,15 @@ export class RedisWorkerIdAdapter implements IWorkerIdAdapter {
   private static told(self: RedisWorkerIdAdapter, _: number, level: number, text: unknown): void {
     self.logger[LEVELS[level]](text as string);
     self.keepWhileHolding();
+    if (LEVELS[level] === 'error') self.onLost?.();
   }
+}
+
+/** Options whose server is a URL or options of its own. */
+export function withServer({ url = {}, ...rest }: Omit<RedisWorkerIdOptions, 'url'> & { url?: string | RedisOptions }): RedisWorkerIdOptions {
+  if (typeof url === 'string') return { url, ...rest };
+  if (typeof url === 'object' && url !== null) return { ...url, ...rest };
+  throw invalid(`the option url of worker ids is a URL or an object: ${String(url)}`);
 }
 
 function checkTime(name: string, value: unknown, least: number): void {

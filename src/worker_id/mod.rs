@@ -16,7 +16,7 @@ pub const WORKER_IDS: u8 = 32;
 ///
 /// - Live nodes of an app have different ids, and one too many is refused with an error that names the app.
 /// - Asking again, or twice at once, gives the same id.
-/// - A released id rests before it is given again.
+/// - A released id rests before it is given again, and who finds no other waits for it.
 /// - The id of a node that is gone comes back after its lease and its rest, and not before.
 /// - Of the free ids the one that has been free longest is given.
 /// - Releasing may be repeated, and does nothing without an id.

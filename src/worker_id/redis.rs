@@ -234,13 +234,25 @@ impl Keeper {
         }
     }
 
+    /// Waits while the table is quiet, and while all ids are taken but some only rest: nodes that are exchanged
+    /// together find those of the nodes before them at rest.
     async fn take(&self, asked: &mut Instant) -> Result<u8> {
-        for _ in 0..=QUIET_WAITS {
+        let (begun, mut quiet) = (Instant::now(), 0);
+        // All that lapse and rest now have done so by then.
+        let patience = self.times.lease + self.times.rest;
+        loop {
             *asked = Instant::now();
             match self.table.take(&self.redis).await? {
                 Taken::Id(id) => return Ok(id),
-                Taken::Quiet(left) => sleep(left).await,
-                Taken::None { held, resting } => {
+                Taken::Quiet(left) if quiet < QUIET_WAITS => {
+                    quiet += 1;
+                    sleep(left).await;
+                }
+                Taken::Quiet(_) => break,
+                Taken::None { rested: Some(left), .. } if begun.elapsed() + left <= patience => {
+                    sleep(left).await;
+                }
+                Taken::None { held, resting, .. } => {
                     let app = self.app.to_string();
                     return Err(Error::WorkerIdsExhausted { app, held, resting });
                 }

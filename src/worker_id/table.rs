@@ -58,6 +58,8 @@ pub enum Taken {
         held: u64,
         /// How many rest.
         resting: u64,
+        /// When the first of those may be given again; nothing when none rests.
+        rested: Option<Duration>,
     },
 }
 
@@ -101,7 +103,7 @@ end
 /// `ARGV[5]`: how many ids there are; `ARGV[6]`: a random number.
 static TAKE: LazyLock<Script> = script!(
     r"
-local free, since, held, resting = {}, nil, 0, 0
+local free, since, held, resting, soonest = {}, nil, 0, 0, nil
 for id = 0, tonumber(ARGV[5]) - 1 do
   local value = redis.call('HGET', key, id) or '|0|0'
   local by, lapses, rested = value:match('^([^|]*)|(%d+)|(%d+)$')
@@ -111,7 +113,12 @@ for id = 0, tonumber(ARGV[5]) - 1 do
     return {0, id}
   end
   if rested > now then
-    if lapses > now then held = held + 1 else resting = resting + 1 end
+    if lapses > now then
+      held = held + 1
+    else
+      resting = resting + 1
+      if not soonest or rested < soonest then soonest = rested end
+    end
   else
     if not since or lapses < since then free, since = {}, lapses end
     if lapses == since then free[#free + 1] = id end
@@ -119,7 +126,7 @@ for id = 0, tonumber(ARGV[5]) - 1 do
 end
 local ends = tonumber(redis.call('HGET', key, 'quiet'))
 if ends > now then return {1, ends - now} end
-if #free == 0 then return {2, held, resting} end
+if #free == 0 then return {2, held, resting, soonest and soonest - now or 0} end
 local id = free[tonumber(ARGV[6]) % #free + 1]
 put(id, owner, now + lease)
 return {0, id}
@@ -180,7 +187,10 @@ impl Table {
                 Ok(Taken::Id(u8::try_from(id).unwrap_or_default()))
             }
             [1, left] => Ok(Taken::Quiet(Duration::from_millis(left))),
-            [2, held, resting] => Ok(Taken::None { held, resting }),
+            [2, held, resting, left] => {
+                let rested = (resting > 0).then(|| Duration::from_millis(left));
+                Ok(Taken::None { held, resting, rested })
+            }
             _ => Err(unexpected(&reply)),
         }
     }

@@ -10,6 +10,7 @@ export interface HostApplication {
   lockManager?: unknown;
   workerIdAllocator?: unknown;
   on(event: string, listener: (...values: any[]) => any): unknown;
+  off(event: string, listener: (...values: any[]) => any): unknown;
 }
 
 /** Listens for as long as the app keeps the services that it has now. */

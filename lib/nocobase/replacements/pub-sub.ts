@@ -1,6 +1,7 @@
 // In place of the server's pub-sub-manager.
 
-import { PubSubManager as Base, type PubSubManagerOptions } from '../../index';
+import { pardoned } from '../../away';
+import { PubSubManager as Base, type PubSubManagerOptions, type PublishOptions } from '../../index';
 import { markReplacement, readEnvironment } from '../environment';
 import { type HostApplication, listenWhileServing, ServiceLife } from './host';
 import { LockManager } from './lock';
@@ -11,6 +12,11 @@ export class PubSubManager extends Base {
   constructor(app: HostApplication, options?: PubSubManagerOptions) {
     const { pubSub, redis } = readEnvironment();
     super(app, { ...(pubSub ? { adapter: 'redis' } : {}), url: pubSub?.url ?? redis, ...options });
+  }
+
+  /** Plugins of the host call it without awaiting it. */
+  override publish(channel: string, message: any, options?: PublishOptions): Promise<void> {
+    return pardoned(super.publish(channel, message, options));
   }
 }
 markReplacement(PubSubManager);

@@ -1,6 +1,6 @@
 // In place of the server's worker-id-allocator.
 
-import { RedisWorkerIdAdapter, WorkerIdAllocator as Base } from '../../index';
+import { HostWorkerId, WorkerIdAllocator as Base } from '../../index';
 import { markReplacement, readEnvironment } from '../environment';
 import type { HostApplication } from './host';
 
@@ -14,7 +14,7 @@ export class WorkerIdAllocator extends Base {
   /** The ids are those of this app from now on, which made the allocator without telling whose it is. */
   belongTo(app: HostApplication): void {
     const { workerIds } = readEnvironment();
-    if (workerIds) this.setAdapter(new RedisWorkerIdAdapter({ ...workerIds, app: app.name, logger: app.logger }));
+    if (workerIds) this.setAdapter(HostWorkerId.of(app, { ...workerIds, app: app.name, logger: app.logger }));
   }
 }
 markReplacement(WorkerIdAllocator);
