@@ -76,12 +76,13 @@ function eventQueueFaults(name, broker) {
       other.subscribe('c', { concurrency: 10, idle: () => idle, process: (n, { retried }) => { got.set(n, [retried, Date.now()]); } });
       for (const n of numbers(20)) await other.publish('c', n);
       const worker = elsewhere(`
-        queue.subscribe('c', { concurrency: 8, process: async (n) => { if (n % 2) await new Promise(() => setInterval(() => {}, 1000)); say('done ' + n); } });
+        queue.subscribe('c', { concurrency: 8, process: async (n) => { say('begun ' + n); if (n % 2) await new Promise(() => setInterval(() => {}, 1000)); say('done ' + n); } });
         await queue.connect();
         setInterval(() => {}, 1000);
       `, { lease });
-      // Eight are held, and the rest waits.
-      await until(async () => (await other.counts('c')).running === 8 && said(worker, 'done').length === 8);
+      // Eight are held, so that the server was told of the ends of the others, and the rest waits.
+      await until(() => said(worker, 'begun').filter((n) => n % 2).length === 8);
+      await until(async () => (await other.counts('c')).running === 8);
       const done = said(worker, 'done').map(Number);
       worker.handle.kill('SIGKILL');
       const killed = Date.now();
