@@ -3263,7 +3263,7 @@ var ServerChannel = class {
     for (const [ticket, id, retried, message] of arrived) {
       const now = performance.now();
       const isOurs = now <= until && changes === this.host.changes[0];
-      const standing = isOurs ? OURS : binding.serverQueueStanding(this.host.handle, ticket);
+      const standing = isOurs ? OURS : binding.serverQueueStanding(this.host.handle, this.subscription, ticket);
       const job = new ServerJob(ticket, id, retried, restore(message[0]), message[1], now);
       this.running++;
       this.jobs[ticket % SLOTS] = job;

@@ -56,16 +56,43 @@ function eventQueueFaults(name, broker) {
     return got;
   };
   /** Another process with a queue of the app; what it logs goes to its stderr, which nobody looks at. */
-  const elsewhere = (code, options = {}, more = {}) => child(`
+  const elsewhere = (code, options = {}, more = {}, port = server.port) => child(`
     const say = (line) => require('node:fs').writeSync(1, line + '\\n');
     const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
-    const queue = new mortise.EventQueue({ name: ${JSON.stringify(app)}, logger: console }, ${JSON.stringify(optionsOf(options))});
+    const queue = new mortise.EventQueue({ name: ${JSON.stringify(app)}, logger: console }, ${JSON.stringify(optionsOf(options, port))});
     (async () => { ${code} })().catch((error) => { say(error.stack); process.exit(1); });
   `, more);
   const numbers = (count) => Array.from({ length: count }, (_, n) => n);
   const logged = (level, text) => logger.lines.filter((line) => line.level === level && line.message.includes(text));
   /** The lines of a process that begin with a word, without it. */
   const said = ({ lines }, word) => lines.filter((line) => line.startsWith(`${word} `)).map((line) => line.slice(word.length + 1));
+
+  /**
+   * Another process, whose event loop stands still from the moment in which it has allowed a message to come until `goOn`:
+   * the message `first` is there, and its handler was not called. Then it goes on with what comes.
+   */
+  const standingStill = async (from, options, port) => {
+    const node = elsewhere(`
+      let stands = false;
+      const stand = () => {
+        if (!stands) return;
+        stands = false;
+        say('stands still');
+        require('node:fs').readSync(0, Buffer.alloc(1));
+        say('goes on');
+      };
+      // What fetches is the rest of the microtask that asks.
+      queue.subscribe('c', { idle: () => { queueMicrotask(stand); return true; }, process: (message) => say('began ' + message) });
+      // Node has nothing to do when there is nothing to fetch: what comes then comes after another question.
+      process.once('beforeExit', () => { stands = true; setInterval(() => {}, 1000); say('ready'); });
+      await queue.connect();
+    `, options, { stdin: 'pipe' }, port);
+    open.push({ close: () => node.handle.kill('SIGKILL') });
+    await until(() => node.lines.includes('ready'));
+    await from.publish('c', 'first', { id: 'first' });
+    await until(() => node.lines.includes('stands still'));
+    return { ...node, began: () => said(node, 'began'), refuses: () => node.errors.includes('do not begin here'), goOn: () => node.handle.stdin.write('\n') };
+  };
 
   describe(`an event queue on ${name}, when something fails`, () => {
     test('what a killed worker had not finished runs again within its lease and 2 s, and nothing is lost', async () => {
@@ -76,12 +103,13 @@ function eventQueueFaults(name, broker) {
       other.subscribe('c', { concurrency: 10, idle: () => idle, process: (n, { retried }) => { got.set(n, [retried, Date.now()]); } });
       for (const n of numbers(20)) await other.publish('c', n);
       const worker = elsewhere(`
-        queue.subscribe('c', { concurrency: 8, process: async (n) => { if (n % 2) await new Promise(() => setInterval(() => {}, 1000)); say('done ' + n); } });
+        queue.subscribe('c', { concurrency: 8, process: async (n) => { say('begun ' + n); if (n % 2) await new Promise(() => setInterval(() => {}, 1000)); say('done ' + n); } });
         await queue.connect();
         setInterval(() => {}, 1000);
       `, { lease });
-      // Eight are held, and the rest waits.
-      await until(async () => (await other.counts('c')).running === 8 && said(worker, 'done').length === 8);
+      // Eight are held, so that the server was told of the ends of the others, and the rest waits.
+      await until(() => said(worker, 'begun').filter((n) => n % 2).length === 8);
+      await until(async () => (await other.counts('c')).running === 8);
       const done = said(worker, 'done').map(Number);
       worker.handle.kill('SIGKILL');
       const killed = Date.now();
@@ -401,6 +429,113 @@ function eventQueueFaults(name, broker) {
       await until(() => said(worker, 'begun').includes('next') || got.includes('next'));
       worker.handle.kill('SIGKILL');
       await worker.exit;
+    });
+
+    test('a message that is cancelled after it was fetched and before its handler is called does not begin', async () => {
+      const other = await publisher();
+      const node = await standingStill(other);
+      await until(async () => (await other.counts('c')).running === 1);
+      expect(await other.cancel('c', 'first')).toBe(true);
+      node.goOn();
+      await other.publish('c', 'next');
+      await until(() => node.began().includes('next'));
+      await until(async () => (await other.counts('c')).running === 0);
+      expect(node.began()).toEqual(['next']);
+      expect(await other.counts('c')).toMatchObject({ waiting: 0, dead: 0 });
+    });
+
+    test('a message whose node loses its connection before its handler is called does not begin there, and once elsewhere', async () => {
+      const other = await make({ lease: SHORT });
+      let idle = false;
+      const got = collect(other, { idle: () => idle && got.length === 0 });
+      const proxy = await proxied();
+      const node = await standingStill(other, { lease: SHORT }, proxy.port);
+      await until(async () => (await other.counts('c')).running === 1);
+      idle = true;
+      const { connections } = proxy;
+      proxy.mode = 'refuse';
+      proxy.cut();
+      await until(() => got.length === 1);
+      // Who connects again knows of the loss.
+      await until(() => proxy.connections > connections + 1);
+      node.goOn();
+      await until(() => node.refuses() || node.began().length > 0);
+      expect(node.began()).toEqual([]);
+      proxy.mode = 'pass';
+      await other.publish('c', 'next');
+      await until(() => node.began().includes('next'));
+      await until(async () => (await other.counts('c')).running === 0);
+      expect([node.began(), got]).toEqual([['next'], ['first']]);
+      expect(await other.counts('c')).toMatchObject({ waiting: 0, dead: 0 });
+    });
+
+    test('a message whose node stands still for maxStall before its handler is called does not begin there, and once elsewhere', async () => {
+      const other = await make({ lease: SHORT });
+      let idle = false;
+      const got = collect(other, { idle: () => idle && got.length === 0 });
+      const node = await standingStill(other, { lease: SHORT, maxStall: 1500 });
+      await until(async () => (await other.counts('c')).running === 1);
+      idle = true;
+      await until(() => got.length === 1);
+      node.goOn();
+      await until(() => node.refuses() || node.began().length > 0);
+      await other.publish('c', 'next');
+      await until(() => node.began().includes('next'));
+      await until(async () => (await other.counts('c')).running === 0);
+      expect([node.began(), got]).toEqual([['next'], ['first']]);
+      expect(await other.counts('c')).toMatchObject({ waiting: 0, dead: 0 });
+    });
+
+    test('a message whose maxRun passes before its handler is called has failed, and does not begin', async () => {
+      const other = await publisher();
+      const node = await standingStill(other, { maxRun: 300 });
+      await until(async () => await other.deadLetters('c').count() === 1);
+      node.goOn();
+      await other.publish('c', 'next');
+      await until(() => node.began().includes('next'));
+      expect(node.began()).toEqual(['next']);
+      expect(await other.deadLetters('c').list()).toMatchObject([{ id: 'first', error: expect.stringContaining('300 ms') }]);
+    });
+
+    testIf(broker.redelivers)('a message that its node has lost before its handler is called begins there once when it has come back', async () => {
+      const other = await publisher();
+      const proxy = await proxied();
+      const node = await standingStill(other, {}, proxy.port);
+      await until(async () => (await other.counts('c')).running === 1);
+      const { connections } = proxy;
+      proxy.mode = 'refuse';
+      proxy.cut();
+      await until(() => proxy.connections > connections + 1);
+      node.goOn();
+      await until(() => node.refuses() || node.began().length > 0);
+      expect(node.began()).toEqual([]);
+      proxy.mode = 'pass';
+      await until(() => node.began().length > 0);
+      await other.publish('c', 'next');
+      await until(() => node.began().includes('next'));
+      await until(async () => (await other.counts('c')).running === 0);
+      expect(node.began()).toEqual(['first', 'next']);
+      expect(await other.counts('c')).toMatchObject({ waiting: 0, dead: 0 });
+    });
+
+    testIf(broker.redelivers)('a message that its node has lost and has again before its handler is called begins there once', async () => {
+      const other = await publisher();
+      const proxy = await proxied();
+      const node = await standingStill(other, {}, proxy.port);
+      await until(async () => (await other.counts('c')).running === 1);
+      const { connections } = proxy;
+      proxy.cut();
+      await until(async () => {
+        const { waiting, running } = await other.counts('c');
+        return proxy.connections > connections && waiting === 0 && running === 1;
+      });
+      node.goOn();
+      await until(() => node.began().length > 0);
+      await other.publish('c', 'next');
+      await until(() => node.began().includes('next'));
+      await until(async () => (await other.counts('c')).running === 0);
+      expect(node.began()).toEqual(['first', 'next']);
+      expect(await other.counts('c')).toMatchObject({ waiting: 0, dead: 0 });
     });
 
     test('a retry that is due while its node is busy runs on another at once', async () => {

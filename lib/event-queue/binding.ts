@@ -22,7 +22,7 @@ declare module '../native' {
     serverQueueSubscribe(queue: Handle, channel: string, concurrency: number, listener: number, number: number): number;
     serverQueueUnsubscribe(queue: Handle, subscription: number): void;
     serverQueueTurn(queue: Handle, subscription: number, fetch: boolean, ...batch: BatchArguments): void;
-    serverQueueStanding(queue: Handle, ticket: number): number;
+    serverQueueStanding(queue: Handle, subscription: number, ticket: number): number;
     serverQueueBeat(queue: Handle): void;
     serverQueueStop(queue: Handle): void;
     serverQueueClose(queue: Handle, listener: number, sequence: number): void;

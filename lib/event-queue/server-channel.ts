@@ -115,7 +115,7 @@ export class ServerChannel {
       // Of each: the event loop may have stood still since they came, and handlers before it may take their time.
       const now = performance.now();
       const isOurs = now <= until && changes === this.host.changes[0];
-      const standing = isOurs ? OURS : binding.serverQueueStanding(this.host.handle, ticket);
+      const standing = isOurs ? OURS : binding.serverQueueStanding(this.host.handle, this.subscription, ticket);
       const job = new ServerJob(ticket, id, retried, restore(message[0]), message[1], now);
       this.running++;
       this.jobs[ticket % SLOTS] = job;

@@ -124,10 +124,10 @@ pub trait Consumer: Send + Sync + 'static {
     /// There is nothing to fetch for now. Each `turn` with `fetch` leads to this or to [`begin`](Self::begin), unless
     /// messages run.
     fn rests(&self);
-    /// These are to be processed now. Each ends by [`EventQueueAdapter::turn`].
+    /// These are to be processed now. Each ends by [`EventQueueAdapter::turn`]; what begins after
+    /// [`changed`](Self::changed) asks [`EventQueueAdapter::standing`] first.
     fn begin(&self, deliveries: Vec<Delivery>);
-    /// As [`begin`](Self::begin), where a lease of so many milliseconds is left: what begins after that, or after
-    /// [`changed`](Self::changed), asks [`EventQueueAdapter::standing`] first.
+    /// As [`begin`](Self::begin), where a lease of so many milliseconds is left: what begins after that asks, too.
     fn begin_within(&self, deliveries: Vec<Delivery>, milliseconds: u64);
     /// Something that was to begin is cancelled or lost, and may not have begun yet.
     fn changed(&self);
@@ -201,10 +201,8 @@ pub trait EventQueueAdapter: Send + Sync {
     fn unsubscribe(&self, channel: u32);
     /// The runs that have ended, and whether more may `fetch`ed now: once, as many as there are free slots.
     fn turn(&self, channel: u32, finished: Vec<Finished>, fetch: bool);
-    /// Whether a message that was to begin may still begin. Where nothing is lost without a word, it may.
-    fn standing(&self, _ticket: u64) -> Standing {
-        Standing::Ours
-    }
+    /// Whether a message of the channel that was to begin may still begin.
+    fn standing(&self, channel: u32, ticket: u64) -> Standing;
     /// The answer to [`Environment::ask`].
     fn beat(&self);
     /// Fetches no more of any channel.

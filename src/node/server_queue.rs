@@ -386,11 +386,11 @@ fn turn(call: &Call) -> Reply {
     call.undefined()
 }
 
-/// `serverQueueStanding(queue, ticket): number`: whether the message may begin: 0 it may, 1 it was cancelled, 2 it is
-/// others'.
+/// `serverQueueStanding(queue, channel, ticket): number`: whether the message may begin: 0 it may, 1 it was cancelled,
+/// 2 it is others'.
 fn standing(call: &Call) -> Reply {
-    let ticket = whole(call.f64(1)?);
-    let standing = queue(call).map_or(Standing::Lost, |queue| queue.standing(ticket));
+    let (channel, ticket) = (call.u32(1)?, whole(call.f64(2)?));
+    let standing = queue(call).map_or(Standing::Lost, |queue| queue.standing(channel, ticket));
     call.integer(match standing {
         Standing::Ours => 0,
         Standing::Cancelled => 1,

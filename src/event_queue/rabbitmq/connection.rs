@@ -374,3 +374,94 @@ pub fn jittered(pause: Duration) -> Duration {
     let share = (RandomState::new().hash_one(0_u8) >> 32) as f64 / 4_294_967_296.0;
     pause.mul_f64(0.5 + share / 2.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        io::{self, Read as _, Write as _},
+        net::{TcpListener, TcpStream},
+        sync::mpsc,
+        thread,
+    };
+
+    struct Nobody;
+    impl Environment for Nobody {
+        fn ask(&self) {}
+        fn log(&self, _: Level, _: String) {}
+    }
+
+    /// A broker that opens connections, and says nothing on them afterwards; gives its port.
+    fn silent_broker() -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("it is bound").port();
+        thread::spawn(move || {
+            for socket in listener.incoming().flatten() {
+                thread::spawn(move || open_and_hear(socket));
+            }
+        });
+        port
+    }
+
+    fn open_and_hear(mut socket: TcpStream) -> io::Result<u64> {
+        socket.read_exact(&mut [0; "AMQP0091".len()])?;
+        // Start: the version, no properties, mechanisms and locales.
+        say(&mut socket, 10, b"\0\x09\0\0\0\0\0\0\0\x05PLAIN\0\0\0\x05en_US")?;
+        hear(&mut socket)?;
+        // Tune: any number of channels, frames of 128 kB, no heartbeat.
+        say(&mut socket, 30, b"\0\0\0\x02\0\0\0\0")?;
+        hear(&mut socket)?;
+        hear(&mut socket)?;
+        // Open-ok.
+        say(&mut socket, 41, b"\0")?;
+        io::copy(&mut socket, &mut io::sink())
+    }
+
+    /// A method of the class connection.
+    fn say(socket: &mut TcpStream, method: u8, arguments: &[u8]) -> io::Result<()> {
+        let size = u8::try_from(arguments.len() + 4).expect("it is short");
+        let head = [1, 0, 0, 0, 0, 0, size, 0, 10, 0, method];
+        socket.write_all(&[&head, arguments, &[0xCE]].concat())
+    }
+
+    /// Any frame.
+    fn hear(socket: &mut TcpStream) -> io::Result<()> {
+        let mut head = [0; 7];
+        socket.read_exact(&mut head)?;
+        let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]);
+        socket.read_exact(&mut vec![0; size as usize + 1])
+    }
+
+    /// Time stands still while a thread is waited for, so that closing cannot end for having taken too long.
+    #[tokio::test(start_paused = true)]
+    async fn a_broker_that_has_fallen_silent_does_not_hold_up_the_next_connection() {
+        let (goes_on, stands) = mpsc::channel::<()>();
+        let patience = Duration::from_secs(30);
+        let mut still = tokio::task::spawn_blocking(move || stands.recv_timeout(patience));
+        let url = format!("amqp://127.0.0.1:{}", silent_broker());
+        let link = Arc::new(Link::new(Config::from_url(&url).expect("a URL"), Arc::new(Nobody)));
+        let mut sessions = link.sessions();
+        let connects = tokio::spawn(async move { link.run().await });
+
+        let first = sessions.wait_for(Option::is_some).await.expect("it runs").clone();
+        let first = first.expect("a session");
+        first.give_up("it has fallen silent".into());
+        let old = Arc::downgrade(&first);
+        drop(first);
+        let is_next = |it: &Arc<Session>| it.number == 2;
+        let is_over = |it: &Option<Arc<Session>>| it.as_ref().is_none_or(is_next);
+        drop(sessions.wait_for(is_over).await.expect("it runs"));
+        assert!(SPACING < CLOSE_TIMEOUT);
+        tokio::time::advance(SPACING).await;
+        tokio::select! {
+            next = sessions.wait_for(|it| it.as_ref().is_some_and(is_next)) => drop(next.expect("it runs")),
+            _ = &mut still => panic!("the next connection waits for the closing of the one before"),
+        }
+        assert!(old.upgrade().is_some(), "the one before is still being closed");
+
+        drop(goes_on);
+        tokio::time::sleep(2 * CLOSE_TIMEOUT).await;
+        assert!(old.upgrade().is_none(), "and is given up then");
+        connects.abort();
+    }
+}

@@ -25,6 +25,7 @@ pub use config::Config;
 use super::{
     adapter::{
         Consumer, Counts, DeadLetter, Environment, EventQueueAdapter, Finished, Level, Publish,
+        Standing,
     },
     settings::Settings,
 };
@@ -47,7 +48,7 @@ use std::{
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
-use subscription::{Command, Subscription};
+use subscription::{Command, Runs, Subscription};
 use tokio::{
     runtime::Handle,
     sync::{Mutex as AsyncMutex, Semaphore, mpsc, oneshot},
@@ -94,6 +95,7 @@ struct Shared {
 struct Subscribed {
     channel: Arc<str>,
     commands: mpsc::UnboundedSender<Command>,
+    runs: Runs,
 }
 
 #[derive(Default)]
@@ -273,7 +275,8 @@ impl EventQueueAdapter for RabbitMqQueue {
             (&commands, receiver),
         );
         let number = self.shared.last_number.fetch_add(1, Ordering::Relaxed);
-        self.shared.subscriptions.lock().insert(number, Subscribed { channel, commands });
+        let subscribed = Subscribed { channel, commands, runs: subscription.runs() };
+        self.shared.subscriptions.lock().insert(number, subscribed);
         let shared = Arc::clone(&self.shared);
         self.shared.spawn(async move {
             subscription.run().await;
@@ -288,6 +291,11 @@ impl EventQueueAdapter for RabbitMqQueue {
 
     fn turn(&self, channel: u32, finished: Vec<Finished>, fetch: bool) {
         self.tell(channel, Command::Turn(finished, fetch));
+    }
+
+    fn standing(&self, channel: u32, ticket: u64) -> Standing {
+        let subscriptions = self.shared.subscriptions.lock();
+        subscriptions.get(&channel).map_or(Standing::Lost, |it| it.runs.standing(ticket))
     }
 
     fn beat(&self) {

@@ -119,7 +119,7 @@ impl EventQueueAdapter for RedisQueue {
         self.take_turn(channel, finished, fetch);
     }
 
-    fn standing(&self, ticket: u64) -> Standing {
+    fn standing(&self, _channel: u32, ticket: u64) -> Standing {
         let mut state = self.lock();
         let QueueState { running, channels, .. } = &mut *state;
         let Some(run) = running.get_mut(ticket) else { return Standing::Lost };

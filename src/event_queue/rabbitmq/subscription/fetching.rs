@@ -135,9 +135,9 @@ impl Subscription {
             if self.settled.iter().any(|key| key == envelope.key()) {
                 return self.done(place);
             }
-            let run =
-                self.orphans.remove(envelope.key()).and_then(|ticket| self.running.get_mut(ticket));
-            if let Some(run) = run {
+            let mut running = self.running.lock();
+            let orphan = self.orphans.remove(envelope.key());
+            if let Some(run) = orphan.and_then(|ticket| running.get_mut(ticket)) {
                 run.inner.place = Some(place);
                 run.inner.returns = returns;
                 return;

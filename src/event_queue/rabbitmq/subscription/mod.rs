@@ -12,9 +12,10 @@ mod wire;
 use super::{Shared, bounded::Bounded, connection::Session, message::Envelope, names::Names};
 use crate::event_queue::{
     adapter::{Consumer, Finished, Level, Outcome},
-    running::{Due, Running},
+    running::Due,
 };
 use fetching::{FIRST_WINDOW, LARGEST_WINDOW, SATURATED, WINDOW};
+pub use runs::Runs;
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, atomic::AtomicU64},
@@ -89,7 +90,7 @@ pub struct Subscription {
     failures: u32,
     /// An AMQP channel was lost for itself: maybe since the queue is gone.
     doubted: bool,
-    running: Running<Held>,
+    running: Runs,
     /// Here, and not begun.
     held: VecDeque<Held>,
     /// Messages whose deliveries were lost while they ran, and their runs.
@@ -127,7 +128,7 @@ impl Subscription {
         (own, commands): (&mpsc::UnboundedSender<Command>, mpsc::UnboundedReceiver<Command>),
     ) -> Self {
         let limit = usize::try_from(concurrency).unwrap_or(LARGEST_WINDOW).clamp(1, LARGEST_WINDOW);
-        let running = Running::new(shared.settings.max_run);
+        let running = Runs::new(shared.settings.max_run);
         let (names, sessions) = (shared.names(&channel), shared.link.sessions());
         Self {
             shared,
@@ -162,6 +163,11 @@ impl Subscription {
             owed: false,
             rests_at: None,
         }
+    }
+
+    /// Its runs.
+    pub fn runs(&self) -> Runs {
+        self.running.clone()
     }
 
     /// Works until it has ended.
@@ -201,7 +207,7 @@ impl Subscription {
         if let Some((_, until)) = &self.closing {
             return self.moving == 0 || *until <= Instant::now();
         }
-        self.ended && self.running.is_empty() && self.held.is_empty() && self.moving == 0
+        self.ended && self.running.lock().is_empty() && self.held.is_empty() && self.moving == 0
     }
 
     async fn finish(mut self) {
@@ -251,7 +257,7 @@ impl Subscription {
                 self.paused = paused;
             }
             Command::Count(told) => {
-                _ = told.send((self.running.len() as u64, self.held.len() as u64));
+                _ = told.send((self.running.lock().len() as u64, self.held.len() as u64));
             }
             Command::Stall(stalled) => {
                 if stalled && !self.stalled && self.wire.is_some() {
@@ -282,7 +288,8 @@ impl Subscription {
             self.stop_consuming();
         }
         for Finished { ticket, outcome } in finished {
-            if let Some(run) = self.running.end(ticket) {
+            let run = self.running.lock().end(ticket);
+            if let Some(run) = run {
                 self.shared.ended();
                 self.ended(run, outcome);
             }
@@ -304,7 +311,7 @@ impl Subscription {
             self.rest();
         } else if self.held.is_empty() {
             self.consume();
-        } else if self.running.len() < self.limit {
+        } else if self.running.lock().len() < self.limit {
             if self.permit.is_some_and(|until| Instant::now() <= until) {
                 self.begin();
             } else {
@@ -325,6 +332,7 @@ impl Subscription {
     fn next_due(&self) -> Option<Instant> {
         let due = self
             .running
+            .lock()
             .next_due()
             .and_then(|due| self.start.checked_add(Duration::from_millis(due)));
         let rest = self.rests_at.filter(|_| self.owed);
@@ -339,7 +347,8 @@ impl Subscription {
             self.rest();
         }
         let now = self.now();
-        for due in self.running.ring(now) {
+        let due = self.running.lock().ring(now);
+        for due in due {
             match due {
                 Due::TimedOut { ticket, .. } => self.consumer.timed_out(ticket),
                 Due::Overrun { ticket, run } => {

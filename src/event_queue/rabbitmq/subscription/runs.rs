@@ -2,10 +2,36 @@
 
 use super::{Held, Subscription};
 use crate::event_queue::{
-    adapter::{Delivery, Level, Options},
+    adapter::{Delivery, Level, Options, Standing},
     rabbitmq::message::retried_before,
+    running::Running,
 };
-use std::collections::VecDeque;
+use parking_lot::{Mutex, MutexGuard};
+use std::{collections::VecDeque, sync::Arc};
+
+/// What runs, or is to: the subscription's, and open to who asks how one of them stands.
+#[derive(Clone)]
+pub struct Runs(Arc<Mutex<Running<Held>>>);
+
+impl Runs {
+    /// None, each of which may run for `max_run` milliseconds at most.
+    pub(super) fn new(max_run: u64) -> Self {
+        Self(Arc::new(Mutex::new(Running::new(max_run))))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Running<Held>> {
+        self.0.lock()
+    }
+
+    /// See [`EventQueueAdapter::standing`](crate::event_queue::adapter::EventQueueAdapter::standing).
+    pub fn standing(&self, ticket: u64) -> Standing {
+        match self.lock().get_mut(ticket) {
+            Some(run) if run.inner.cancelled => Standing::Cancelled,
+            Some(run) if run.inner.place.is_some() => Standing::Ours,
+            _ => Standing::Lost,
+        }
+    }
+}
 
 impl Subscription {
     pub(super) fn ask(&mut self) {
@@ -26,7 +52,7 @@ impl Subscription {
     /// What is here begins, as far as there are slots.
     pub(super) fn begin(&mut self) {
         let mut begins = Vec::new();
-        while self.running.len() < self.limit {
+        while self.running.lock().len() < self.limit {
             if self.held.front().is_some_and(|held| held.alone.is_some()) {
                 // What makes way for a suspect is not to be here any more when that ends the node.
                 if self.moving > 0 {
@@ -67,19 +93,20 @@ impl Subscription {
         }
         let (id, text) = (held.envelope.id.clone(), held.text.clone());
         let now = self.now();
-        let ticket = self.running.begin(0, options, retried, held, now);
+        let ticket = self.running.lock().begin(0, options, retried, held, now);
         Some(Delivery { ticket, id, retried, text })
     }
 
     pub(super) fn cancel(&mut self, id: &str) -> bool {
         let tickets: Vec<u64> = self
             .running
+            .lock()
             .iter()
             .filter(|(_, run)| run.inner.envelope.id == id)
             .map(|(ticket, _)| ticket)
             .collect();
         for ticket in &tickets {
-            if let Some(run) = self.running.get_mut(*ticket) {
+            if let Some(run) = self.running.lock().get_mut(*ticket) {
                 run.inner.cancelled = true;
             }
             self.consumer.cancelled(*ticket);

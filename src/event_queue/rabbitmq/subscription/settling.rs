@@ -163,9 +163,10 @@ impl Subscription {
 
     pub(super) fn hand_back_all(&mut self) {
         self.stop_consuming();
-        let tickets: Vec<u64> = self.running.iter().map(|(ticket, _)| ticket).collect();
+        let tickets: Vec<u64> = self.running.lock().iter().map(|(ticket, _)| ticket).collect();
         for ticket in tickets {
-            if let Some(run) = self.running.end(ticket) {
+            let run = self.running.lock().end(ticket);
+            if let Some(run) = run {
                 self.shared.ended();
                 self.hand_back(run.inner);
             }

@@ -137,18 +137,22 @@ impl Subscription {
         self.current.store(0, Ordering::Release);
         let mut keys: Vec<String> =
             self.held.drain(..).map(|held| held.envelope.key().to_owned()).collect();
-        let lost: Vec<u64> = self
-            .running
+        let mut running = self.running.lock();
+        let lost: Vec<u64> = running
             .iter()
             .filter(|(_, run)| run.inner.place.is_some())
             .map(|(ticket, _)| ticket)
             .collect();
         for ticket in &lost {
-            let Some(run) = self.running.get_mut(*ticket) else { continue };
+            let Some(run) = running.get_mut(*ticket) else { continue };
             run.inner.place = None;
             let key = run.inner.envelope.key().to_owned();
             keys.push(key.clone());
             self.orphans.insert(key, *ticket);
+        }
+        drop(running);
+        if !lost.is_empty() {
+            self.consumer.changed();
         }
         self.count_put_back(keys);
         // Whoever looks after the connection tells of its loss.
@@ -181,7 +185,8 @@ impl Subscription {
         }
         wire.long_run_told = Some(tag);
         let is_it = |held: &Held| held.place.is_some_and(|place| place.tag == tag);
-        let Some((_, run)) = self.running.iter().find(|(_, run)| is_it(&run.inner)) else { return };
+        let running = self.running.lock();
+        let Some((_, run)) = running.iter().find(|(_, run)| is_it(&run.inner)) else { return };
         let id = &run.inner.envelope.id;
         let (for_ms, most) = (since.elapsed().as_millis(), most.as_millis());
         self.log(Level::Warn, &format!("message {id} has run for {for_ms} ms; a broker before 3.12 gives it to another after its consumer_timeout, {most} ms by the option consumerTimeout"));
