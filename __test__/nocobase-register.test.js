@@ -335,6 +335,23 @@ describe('an application', () => {
   });
 });
 
+test('holds under a loader that comes later and does not call it', async () => {
+  const loader = join(temporaryFolder(), 'loader.js');
+  writeFileSync(loader, `
+    const { readFileSync } = require('node:fs');
+    const Module = require('node:module');
+    const former = Module._extensions['.js'];
+    Module._extensions['.js'] = (module, file) => {
+      if (file.includes('nocobase')) module._compile(readFileSync(file, 'utf8'), file);
+      else former(module, file);
+    };`);
+  expect(await told(`
+    const { CacheManager } = require('@nocobase/cache');
+    const { EventQueue } = require('@nocobase/server/lib/event-queue');
+    tell([CacheManager, EventQueue].map(({ prototype }) => prototype instanceof mortise()[prototype.constructor.name]));
+  `, { flags: ['--require', REGISTER, '--require', loader] })).toEqual([true, true]);
+});
+
 describe('an application on Redis', () => {
   let server;
   beforeAll(async () => { server = await RedisServer.start(); });

@@ -92,6 +92,26 @@ describe.each([
   });
 });
 
+test('install reads the variables that put services on a server', async () => {
+  const environment = { PUBSUB_ADAPTER_REDIS_URL: redis.url, QUEUE_ADAPTER: 'redis', LOCK_ADAPTER_DEFAULT: 'redis', REDIS_URL: redis.url };
+  const folder = await installed();
+  const [a, b] = await Promise.all([1, 2].map(async () => {
+    const node = await Node.up({ how: 'stock', folder, environment });
+    await node.call(withServices, {});
+    return node;
+  }));
+  await a.call(({ app }) => app.pubSubManager.publish('probe', 'hello', { skipSelf: true }));
+  await until(() => b.call(({ app, Probe }) => app.pm.get(Probe).heard.includes('hello')));
+  await a.call(({ app }) => app.lockManager.acquire('shared', 60_000).then(() => undefined));
+  await expect(b.call(({ app }) => app.lockManager.tryAcquire('shared'))).rejects.toMatchObject({ className: 'LockAcquireError' });
+  const id = ({ app }) => [app.instanceId, app.snowflakeIdGenerator.workerId];
+  const [first, second] = [await a.call(id), await b.call(id)];
+  expect(first[0]).toBe(first[1]);
+  expect(second[0]).not.toBe(first[0]);
+  await a.call(({ app }) => app.restart());
+  expect(await a.call(id)).toEqual(first);
+});
+
 test('the translations of nodes with install are loaded anew together', async () => {
   const a = await Node.up({ how: 'stock', folder: await installed() });
   const b = await Node.up({ how: 'stock', folder: a.folder });

@@ -123,7 +123,7 @@ describe.each(HOWS)('a NocoBase with mortise by %s', (how) => {
         idle: () => true,
         process: async (message) => {
           process.send({ event: 'slow' });
-          await new Promise((resolve) => setTimeout(resolve, 500));
+          await new Promise((resolve) => setTimeout(resolve, 2000));
           await app.db.getRepository('users').update({ filterByTk: 1, values: { nickname: message } });
         },
       });
