@@ -1859,6 +1859,8 @@ export interface WorkerIdAllocatorOptions {
 	rest?: number;
 	/** Told when the id could not be renewed, and when it was lost. Default: the app's, else to stderr. */
 	logger?: Logger;
+	/** Called when another node was given the id, so that it must not be used any more: `getWorkerId` gives a new one. */
+	onLost?: () => void;
 }
 /**
  * Gives the node a small number that tells it apart from the other nodes of its app. Without an

@@ -167,9 +167,14 @@ function listen(listener) {
   listeners[id] = listener;
   return id;
 }
+var LAST = -1.5;
 function unlisten(id) {
-  listeners[id] = void 0;
-  setImmediate(() => setImmediate(() => free.push(id))).unref();
+  listeners[id] = (subject) => {
+    if (subject !== LAST) return;
+    listeners[id] = void 0;
+    setImmediate(() => setImmediate(() => free.push(id))).unref();
+  };
+  binding.postLast(id, LAST);
 }
 function listenWeakly(owner, listener) {
   const held3 = new WeakRef(owner);
@@ -5402,7 +5407,7 @@ var KNOWN4 = {
   syncMessageManager: ["debounce", "leading"],
   eventQueue: ["adapter", "url", "channelPrefix", "journal", "storagePath", "closeTimeout", "lease", "maxRun", "maxStall", "maxCrashes", "crashCounts"],
   lockManager: ["defaultAdapter", "url", "app", "gracePeriod", "maxHold", "logger"],
-  workerIdAllocator: ["adapter", "url", "lease", "rest", "logger"]
+  workerIdAllocator: ["adapter", "url", "lease", "rest", "logger", "onLost"]
 };
 function resolveOptions(options, environment = process.env) {
   checkNames("", options, Object.keys(KNOWN4));
@@ -5712,6 +5717,9 @@ function hostModule(name) {
   return require(file);
 }
 
+// lib/nocobase/worker-id.ts
+var import_promises2 = require("node:timers/promises");
+
 // lib/app/reinitializable.ts
 function reinitializable(action) {
   const listener = async () => {
@@ -5722,13 +5730,20 @@ function reinitializable(action) {
 
 // lib/nocobase/worker-id.ts
 var held2 = /* @__PURE__ */ new WeakMap();
+var AGAIN = 1e3;
 var HostWorkerId = class HostWorkerId {
   constructor(host, options) {
     this.host = host;
-    this.ids = new RedisWorkerIdAdapter({ ...options, onLost: () => void this.renew() });
+    const lost = () => {
+      options.onLost?.();
+      void this.renew();
+    };
+    this.ids = new RedisWorkerIdAdapter({ ...options, onLost: lost });
   }
   host;
   ids;
+  /** From the first question until the application has stopped. */
+  active = false;
   /** That of `host`, which goes on with the one it has unless the options are others. To be called at each making of its services. */
   static of(host, options) {
     const { logger: _, ...rest } = options;
@@ -5743,31 +5758,51 @@ var HostWorkerId = class HostWorkerId {
     host.on("afterStop", reinitializable(() => adapter.end()));
     return adapter;
   }
-  getWorkerId() {
-    return this.ids.getWorkerId();
+  /** The application has another allocator now. */
+  static endOf(host) {
+    void held2.get(host)?.adapter.end();
+    held2.delete(host);
+  }
+  async getWorkerId() {
+    this.active = true;
+    const id = await this.ids.getWorkerId();
+    this.generateWith(id);
+    return id;
   }
   /** Does nothing: it is called at restarts, too, and the application has the id until it has stopped. */
   async release() {
   }
   /** One that was stopped, and is started again without loading, asks for no id. */
   async begin() {
-    if (this.host.instanceId !== void 0) this.adopt(await this.ids.getWorkerId());
+    const { host } = this;
+    if (held2.get(host)?.adapter !== this || host.options?.instanceId !== void 0 || host.instanceId === void 0) return;
+    this.adopt(await this.getWorkerId());
   }
   async end() {
+    this.active = false;
     await this.ids.release();
   }
+  /** Until there is another id, or the application has stopped. */
   async renew() {
-    try {
-      this.adopt(await this.ids.getWorkerId());
-    } catch (error) {
-      this.host.logger?.error(`app ${this.host.name} has no worker id of its own: the ids that it generates may be those of another node`, error);
+    for (let tries = 0; this.active; tries++) {
+      try {
+        this.adopt(await this.getWorkerId());
+        return;
+      } catch (error) {
+        const { host } = this;
+        const message = `app ${host.name} has no worker id of its own: the ids that it generates may be those of another node`;
+        if (tries === 0 && this.active) host.logger?.error(message, error);
+        await (0, import_promises2.setTimeout)(AGAIN, void 0, { ref: false });
+      }
     }
   }
-  /** Has the application generate its ids with `id` from now on, unless it was given one by its options. */
   adopt(id) {
+    this.host._instanceId = id;
+    this.generateWith(id);
+  }
+  /** The application makes its generator once, and keeps it over restarts. */
+  generateWith(id) {
     const { host } = this;
-    if (host.options?.instanceId !== void 0) return;
-    host._instanceId = id;
     const { snowflakeIdGenerator: present } = host;
     if (!present || present.workerId === id) return;
     const Generator = present.constructor;

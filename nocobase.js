@@ -93,14 +93,14 @@ function readEnvironment(environment = process.env) {
   const queue = readQueue(text("QUEUE_ADAPTER"), server, text("QUEUE_ADAPTER_RABBITMQ_URL"));
   const defaultAdapter = text("LOCK_ADAPTER_DEFAULT");
   const defaultStore = text("CACHE_DEFAULT_STORE");
-  const lockServer = text("LOCK_ADAPTER_REDIS_URL");
+  const lockServer = redis("LOCK_ADAPTER_REDIS_URL");
   const locks = { defaultAdapter, url: defaultAdapter === "redis" ? server("LOCK_ADAPTER_REDIS_URL") : lockServer ?? fallback, named: lockServer !== void 0 };
   return {
     redis: fallback,
     cache: {
       defaultStore,
       max: readMax(text("CACHE_MEMORY_MAX")),
-      url: defaultStore === "redis" || defaultStore === "tiered" ? server("CACHE_REDIS_URL") : text("CACHE_REDIS_URL") ?? fallback
+      url: defaultStore === "redis" || defaultStore === "tiered" ? server("CACHE_REDIS_URL") : redis("CACHE_REDIS_URL") ?? fallback
     },
     pubSub: pubSub === void 0 ? void 0 : { url: pubSub },
     queue,
@@ -246,14 +246,24 @@ function plug(app) {
   plugged.set(host, new Plugged(host, environment));
   return true;
 }
-async function takeOver(app) {
+async function plugCaches(app) {
   const host = itself(app);
-  const present = plugged.get(host);
-  if (host.cacheManager && present?.caches) {
-    await host.cacheManager.close();
-    await host.createCacheManager();
-  }
-  await present?.takeOver();
+  if (!host.cacheManager || !plugged.get(host)?.caches) return;
+  await host.cacheManager.close();
+  await host.createCacheManager();
+}
+function isRunning(app) {
+  if (!itself(app)._started) return false;
+  readEnvironment();
+  return true;
+}
+function unplugFormer(app) {
+  const host = itself(app);
+  const former = plugged.get(host);
+  if (!former || former.isCurrent()) return;
+  plugged.delete(host);
+  former.retire();
+  import__3.HostWorkerId.endOf(host);
 }
 function itself(app) {
   return app.pm?.app ?? app;
@@ -266,10 +276,10 @@ var Plugged = class {
     this.name = host.name ?? "main";
     const { LockAcquireError, LockAbortError } = (0, import__3.hostModule)("@nocobase/lock-manager") ?? {};
     if (LockAcquireError && LockAbortError) (0, import__3.useLockErrorClasses)({ LockAcquireError, LockAbortError });
+    this.plugLocks(environment);
     this.plugWorkerIds(environment);
     this.plugPubSub(environment);
     this.plugQueue(environment);
-    this.plugLocks(environment);
     this.caches = CachePlug.into(host, environment.cache, this.logger);
     if (this.caches) this.closing.push(() => this.caches?.close());
     this.listen("afterStop", () => this.close());
@@ -283,14 +293,9 @@ var Plugged = class {
   closing = [];
   /** Takes what was plugged out of managers that were replaced, and that NocoBase still connects and closes. */
   unplugging = [];
-  /** Ends what ours has displaced while it ran, and connects ours. */
-  displacing = [];
   /** Whether the application still has the managers that were plugged. */
   isCurrent() {
     return this.lockManager === this.host.lockManager;
-  }
-  async takeOver() {
-    for (const displace of this.displacing.splice(0)) await displace();
   }
   /** The application has made other managers. */
   retire() {
@@ -310,8 +315,8 @@ var Plugged = class {
     if (!pubSub || isReplacement(pubSubManager)) return;
     const adapter = new import__3.RedisPubSubAdapter({ url: pubSub.url, app: this.name, logger: this.logger });
     pubSubManager.setAdapter(adapter);
-    if (this.host._started) this.displacing.push(() => pubSubManager.connect());
-    for (const manager of [pubSubManager, syncMessageManager]) pardonCalls(manager, ["publish"]);
+    pardonCalls(pubSubManager, ["publish"], (error) => this.logger.error("a message for pub/sub was not published", error));
+    pardonCalls(syncMessageManager, ["publish"]);
     this.closing.push(() => adapter.close());
     this.unplugging.push(() => {
       pubSubManager.setAdapter(void 0);
@@ -323,13 +328,8 @@ var Plugged = class {
     if (!queue || queue.adapter === "memory" || isReplacement(eventQueue)) return;
     const Adapter = queue.adapter === "redis" ? import__3.RedisEventQueueAdapter : import__3.RabbitMQEventQueueAdapter;
     const adapter = new Adapter({ url: queue.url, logger: this.logger });
-    const former = eventQueue.adapter;
     eventQueue.setAdapter(adapter);
     pardonCalls(eventQueue, ["publish"], (error) => this.logger.error("a message for the event queue was not published", error));
-    if (former?.isConnected()) {
-      this.displacing.push(() => eventQueue.connect());
-      this.displacing.push(() => former.close());
-    }
     this.closing.push(() => adapter.close());
     this.unplugging.push(() => eventQueue.setAdapter(import__3.NO_QUEUE));
     const beforeStop = reinitializable(() => adapter.close());
@@ -359,6 +359,12 @@ function loggerOf(host) {
 // lib/nocobase/plugin.ts
 var { Application, Plugin } = (0, import__4.hostServer)();
 var announced = false;
+var watching = false;
+function unplugOnceDisabled() {
+  if (watching || announced) return;
+  watching = true;
+  Application.addCommand((app) => unplugFormer(app));
+}
 var MortisePlugin = class extends Plugin {
   /** Called by NocoBase before there is an application: each one is served from its first moment on. */
   static staticImport() {
@@ -371,7 +377,8 @@ var MortisePlugin = class extends Plugin {
   /** For applications that were made before, or by code that knows of no static imports. */
   async afterAdd() {
     try {
-      if (plug(this.app)) await takeOver(this.app);
+      unplugOnceDisabled();
+      if (!isRunning(this.app) && plug(this.app)) await plugCaches(this.app);
     } catch (error) {
       this.failure = { error };
       throw error;

@@ -50,14 +50,14 @@ function readEnvironment(environment = process.env) {
   const queue = readQueue(text("QUEUE_ADAPTER"), server, text("QUEUE_ADAPTER_RABBITMQ_URL"));
   const defaultAdapter = text("LOCK_ADAPTER_DEFAULT");
   const defaultStore = text("CACHE_DEFAULT_STORE");
-  const lockServer = text("LOCK_ADAPTER_REDIS_URL");
+  const lockServer = redis("LOCK_ADAPTER_REDIS_URL");
   const locks2 = { defaultAdapter, url: defaultAdapter === "redis" ? server("LOCK_ADAPTER_REDIS_URL") : lockServer ?? fallback, named: lockServer !== void 0 };
   return {
     redis: fallback,
     cache: {
       defaultStore,
       max: readMax(text("CACHE_MEMORY_MAX")),
-      url: defaultStore === "redis" || defaultStore === "tiered" ? server("CACHE_REDIS_URL") : text("CACHE_REDIS_URL") ?? fallback
+      url: defaultStore === "redis" || defaultStore === "tiered" ? server("CACHE_REDIS_URL") : redis("CACHE_REDIS_URL") ?? fallback
     },
     pubSub: pubSub === void 0 ? void 0 : { url: pubSub },
     queue,
@@ -372,13 +372,16 @@ var init_pub_sub = __esm({
     init_lock();
     init_worker_id();
     PubSubManager = class extends import__9.PubSubManager {
+      #app;
       constructor(app, options) {
         const { pubSub, redis } = readEnvironment();
         super(app, { ...pubSub ? { adapter: "redis" } : {}, url: pubSub?.url ?? redis, ...options });
+        this.#app = app;
       }
       /** Plugins of the host call it without awaiting it. */
       publish(channel, message, options) {
-        return pardoned(super.publish(channel, message, options));
+        const told = (error) => this.#app.logger?.error(`a message for pub/sub's channel ${channel} was not published`, error);
+        return pardoned(super.publish(channel, message, options), told);
       }
     };
     markReplacement(PubSubManager);
@@ -477,18 +480,20 @@ function register() {
     enumerable: true,
     get: () => exchanging,
     set: (next) => {
-      if (next === exchanging) return;
-      load = next;
-      exchanging = exchangingLoader(load);
+      load = wrapped.get(next) ?? next;
+      exchanging = load === next ? exchangingLoader(load) : next;
     }
   });
 }
+var wrapped = /* @__PURE__ */ new WeakMap();
 function exchangingLoader(load) {
-  return function(module2, filename, ...more) {
+  const loader = function(module2, filename, ...more) {
     load.call(this, module2, filename, ...more);
     const ours = find(filename);
     if (ours) module2.exports = exchanged(module2.exports, ours);
   };
+  wrapped.set(loader, load);
+  return loader;
 }
 function find(filename) {
   const [, folder, path] = FILE.exec(filename) ?? [];

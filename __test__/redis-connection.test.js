@@ -62,7 +62,7 @@ describe('one server', () => {
       }
     }));
     counting = false;
-    // Eight of them are as many as one turn serves.
+    // One reply a turn, as soon as it is known what they take.
     expect(turns).toBeGreaterThan(callers * replies / 8);
   });
 

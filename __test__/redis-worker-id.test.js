@@ -205,14 +205,15 @@ describe('on one server', () => {
   });
 
   test('the app gives its name, its server and its logger', async () => {
-    const [name, logger] = [newApp(), recorder()];
-    const app = createApp({ name, logger, redis: { url: server.url, ...QUICK }, workerIdAllocator: { adapter: 'redis', lease: 300 } });
+    const [name, logger, onLost] = [newApp(), recorder(), jest.fn()];
+    const app = createApp({ name, logger, redis: { url: server.url, ...QUICK }, workerIdAllocator: { adapter: 'redis', lease: 300, onLost } });
     const id = await app.workerIdAllocator.getWorkerId();
     const key = `mortise:{${name}}:workers`;
     expect(await server.call('HGET', key, id)).toMatch(/^[^|]+\|\d+\|\d+$/);
     // Another has it, as after a long absence of ours.
     await server.call('HSET', key, id, 'another|9999999999999|9999999999999');
     await until(() => logger.lines.some(({ level }) => level === 'error'));
+    expect(onLost).toHaveBeenCalledTimes(1);
     expect(logger.lines.filter(({ level }) => level === 'error').map(({ message }) => message)).toEqual([
       `worker id ${id} of app ${name} was given to another node while this one could not renew it; getWorkerId() gives a new one`,
     ]);

@@ -16,6 +16,7 @@ export type Listener = (subject: number, value: number, payload: unknown) => voi
 export interface Binding {
   listen(dispatch: (count: number, payloads?: unknown[]) => void): ArrayBuffer;
   keepAlive(yes: boolean): void;
+  postLast(listener: number, subject: number): void;
 }
 
 /** The name of the prebuilt addon for this platform, as `napi build` gives it. */
@@ -49,10 +50,17 @@ export function listen(listener: Listener): number {
   return id;
 }
 
-/** Ends a listener. Its number is used again only when no event for it can be under way. */
+/** No listener's subject. */
+const LAST = -1.5;
+
+/** Ends a listener. Its number is used again only when what was posted to it has been delivered. */
 export function unlisten(id: number): void {
-  listeners[id] = undefined;
-  setImmediate(() => setImmediate(() => free.push(id))).unref();
+  listeners[id] = (subject) => {
+    if (subject !== LAST) return;
+    listeners[id] = undefined;
+    setImmediate(() => setImmediate(() => free.push(id))).unref();
+  };
+  binding.postLast(id, LAST);
 }
 
 /**

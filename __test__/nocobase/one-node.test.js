@@ -22,7 +22,7 @@ beforeAll(async () => { redis = await RedisServer.start(); });
 afterAll(() => redis.stop());
 beforeEach(() => redis.call('FLUSHALL'));
 
-const SERVERS = { pubSub: 'RedisPubSubAdapter', queue: 'RedisEventQueueAdapter', workerIds: 'RedisWorkerIdAdapter', store: 'redis', engine: 'RedisStore' };
+const SERVERS = { pubSub: 'RedisPubSubAdapter', queue: 'RedisEventQueueAdapter', workerIds: 'HostWorkerId', store: 'redis', engine: 'RedisStore' };
 
 describe.each(HOWS)('a NocoBase with mortise by %s', (how) => {
   test('runs on Redis where the variables say so, serves a sign-in, and ends when it is stopped', async () => {

@@ -132,18 +132,22 @@ describe('the plugin', () => {
     await expect(node.call(inTheList)).rejects.toMatchObject({ code: 'E_ADAPTER_UNAVAILABLE', message: expect.stringContaining('QUEUE_ADAPTER') });
   });
 
-  test('takes over what runs when it is enabled in a running application', async () => {
+  test('is enabled and disabled while the application runs', async () => {
     const node = await Node.start({ how: 'stock', environment: onRedis(redis.url) });
-    await node.call(({ app }) => {
-      global.former = app.eventQueue.adapter;
-      return app.runCommandThrowError('pm', 'enable', 'mortise').then(() => undefined);
-    });
-    expect(await node.call(() => global.former.isConnected())).toBe(false);
+    const runs = ({ app, require }) => app.eventQueue.adapter instanceof require('mortise').RedisEventQueueAdapter;
+    const command = ({ app }, ...words) => app.runCommandThrowError('pm', ...words).then(() => undefined);
+    const connections = async () => (await redis.call('CLIENT', 'LIST')).split('\n').filter((line) => line.includes('name=mortise')).length;
+    await node.call(command, 'enable', 'mortise');
+    expect(await node.call(runs)).toBe(true);
     await node.call(publish, 'over Redis');
     await until(async () => (await node.call(processed)).length > 0);
-    expect(await node.call(({ app, require }) => app.eventQueue.adapter instanceof require('mortise').RedisEventQueueAdapter)).toBe(true);
     const { held: id, generates } = await node.call(ids);
     expect([generates, await held()]).toEqual([id, [id]]);
+    await node.call(command, 'disable', 'mortise');
+    expect(await node.call(runs)).toBe(false);
+    await node.call(publish, 'in memory');
+    await until(async () => (await node.call(processed)).length > 0);
+    await until(async () => await connections() === 0);
     expect(await node.stop()).toEqual({ code: 0, signal: null });
   });
 });

@@ -33,7 +33,7 @@ const KNOWN: Record<keyof AppOptions, readonly string[] | undefined> = {
   syncMessageManager: ['debounce', 'leading'],
   eventQueue: ['adapter', 'url', 'channelPrefix', 'journal', 'storagePath', 'closeTimeout', 'lease', 'maxRun', 'maxStall', 'maxCrashes', 'crashCounts'],
   lockManager: ['defaultAdapter', 'url', 'app', 'gracePeriod', 'maxHold', 'logger'],
-  workerIdAllocator: ['adapter', 'url', 'lease', 'rest', 'logger'],
+  workerIdAllocator: ['adapter', 'url', 'lease', 'rest', 'logger', 'onLost'],
 };
 
 /** The options, with what the environment gives beneath them. Throws for names that nobody knows. */

@@ -62,14 +62,14 @@ export function readEnvironment(environment: NodeJS.ProcessEnv = process.env): H
   const queue = readQueue(text('QUEUE_ADAPTER'), server, text('QUEUE_ADAPTER_RABBITMQ_URL'));
   const defaultAdapter = text('LOCK_ADAPTER_DEFAULT');
   const defaultStore = text('CACHE_DEFAULT_STORE');
-  const lockServer = text('LOCK_ADAPTER_REDIS_URL');
+  const lockServer = redis('LOCK_ADAPTER_REDIS_URL');
   const locks = { defaultAdapter, url: defaultAdapter === 'redis' ? server('LOCK_ADAPTER_REDIS_URL') : lockServer ?? fallback, named: lockServer !== undefined };
   return {
     redis: fallback,
     cache: {
       defaultStore,
       max: readMax(text('CACHE_MEMORY_MAX')),
-      url: defaultStore === 'redis' || defaultStore === 'tiered' ? server('CACHE_REDIS_URL') : text('CACHE_REDIS_URL') ?? fallback,
+      url: defaultStore === 'redis' || defaultStore === 'tiered' ? server('CACHE_REDIS_URL') : redis('CACHE_REDIS_URL') ?? fallback,
     },
     pubSub: pubSub === undefined ? undefined : { url: pubSub },
     queue,

@@ -30,15 +30,32 @@ export function plug(app: Host): boolean {
   return true;
 }
 
-/** Of an application that was given ours late: makes its caches anew, and has what runs go on with ours. */
-export async function takeOver(app: Host): Promise<void> {
+/** Makes the caches of an application anew, which was given ours after it had made them. */
+export async function plugCaches(app: Host): Promise<void> {
   const host = itself(app);
-  const present = plugged.get(host);
-  if (host.cacheManager && present?.caches) {
-    await host.cacheManager.close();
-    await host.createCacheManager();
-  }
-  await present?.takeOver();
+  if (!host.cacheManager || !plugged.get(host)?.caches) return;
+  await host.cacheManager.close();
+  await host.createCacheManager();
+}
+
+/**
+ * Whether an application runs already. NocoBase restarts it when it has enabled a plugin: what it runs on is exchanged
+ * then, and not under its feet. Throws for wrong variables, as {@link plug}.
+ */
+export function isRunning(app: Host): boolean {
+  if (!itself(app)._started) return false;
+  readEnvironment();
+  return true;
+}
+
+/** The application has made other managers: ends what was plugged into those before, if it has not been already. */
+export function unplugFormer(app: Host): void {
+  const host = itself(app);
+  const former = plugged.get(host);
+  if (!former || former.isCurrent()) return;
+  plugged.delete(host);
+  former.retire();
+  HostWorkerId.endOf(host);
 }
 
 /** Plugins are given a proxy of their application. */
@@ -56,8 +73,6 @@ class Plugged {
   private readonly closing: (() => Promise<unknown>)[] = [];
   /** Takes what was plugged out of managers that were replaced, and that NocoBase still connects and closes. */
   private readonly unplugging: (() => void)[] = [];
-  /** Ends what ours has displaced while it ran, and connects ours. */
-  private readonly displacing: (() => Promise<unknown>)[] = [];
 
   constructor(private readonly host: Host, environment: HostEnvironment) {
     this.lockManager = host.lockManager;
@@ -65,10 +80,11 @@ class Plugged {
     this.name = host.name ?? 'main';
     const { LockAcquireError, LockAbortError } = hostModule('@nocobase/lock-manager') ?? {};
     if (LockAcquireError && LockAbortError) useLockErrorClasses({ LockAcquireError, LockAbortError });
+    // First, for another plugin may have taken the name.
+    this.plugLocks(environment);
     this.plugWorkerIds(environment);
     this.plugPubSub(environment);
     this.plugQueue(environment);
-    this.plugLocks(environment);
     this.caches = CachePlug.into(host, environment.cache, this.logger);
     if (this.caches) this.closing.push(() => this.caches?.close() as Promise<void>);
     this.listen('afterStop', () => this.close());
@@ -77,10 +93,6 @@ class Plugged {
   /** Whether the application still has the managers that were plugged. */
   isCurrent(): boolean {
     return this.lockManager === this.host.lockManager;
-  }
-
-  async takeOver(): Promise<void> {
-    for (const displace of this.displacing.splice(0)) await displace();
   }
 
   /** The application has made other managers. */
@@ -104,10 +116,9 @@ class Plugged {
     if (!pubSub || isReplacement(pubSubManager)) return;
     const adapter = new RedisPubSubAdapter({ url: pubSub.url, app: this.name, logger: this.logger });
     pubSubManager.setAdapter(adapter);
-    // It has none of its own, so nothing tells but this whether it would be connected.
-    if (this.host._started) this.displacing.push(() => pubSubManager.connect());
     // Its plugins call it without awaiting it.
-    for (const manager of [pubSubManager, syncMessageManager]) pardonCalls(manager, ['publish']);
+    pardonCalls(pubSubManager, ['publish'], (error) => this.logger.error('a message for pub/sub was not published', error));
+    pardonCalls(syncMessageManager, ['publish']);
     this.closing.push(() => adapter.close());
     this.unplugging.push(() => {
       pubSubManager.setAdapter(undefined);
@@ -121,14 +132,8 @@ class Plugged {
     if (!queue || queue.adapter === 'memory' || isReplacement(eventQueue)) return;
     const Adapter = queue.adapter === 'redis' ? RedisEventQueueAdapter : RabbitMQEventQueueAdapter;
     const adapter = new Adapter({ url: queue.url, logger: this.logger });
-    const former = eventQueue.adapter;
     eventQueue.setAdapter(adapter);
     pardonCalls(eventQueue, ['publish'], (error) => this.logger.error('a message for the event queue was not published', error));
-    if (former?.isConnected()) {
-      this.displacing.push(() => eventQueue.connect());
-      // It waits for what it runs, and stores what waits.
-      this.displacing.push(() => former.close());
-    }
     this.closing.push(() => adapter.close());
     this.unplugging.push(() => eventQueue.setAdapter(NO_QUEUE));
     // NocoBase closes its queue after the database, which handlers that run still need. Listened to last, after the

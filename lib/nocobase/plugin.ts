@@ -1,5 +1,5 @@
 import { hostServer } from '../index';
-import { plug, takeOver } from './plug';
+import { isRunning, plug, plugCaches, unplugFormer } from './plug';
 
 const { Application, Plugin } = hostServer() as {
   Application: { addCommand(callback: (app: any) => void): void };
@@ -7,6 +7,14 @@ const { Application, Plugin } = hostServer() as {
 };
 
 let announced = false;
+let watching = false;
+
+/** A plugin that was disabled is not asked when the application makes other managers. */
+function unplugOnceDisabled(): void {
+  if (watching || announced) return;
+  watching = true;
+  Application.addCommand((app) => unplugFormer(app));
+}
 
 /**
  * A plugin for an unmodified NocoBase: its pub/sub, event queue, locks, worker ids and caches run on Redis or RabbitMQ
@@ -26,7 +34,8 @@ export default class MortisePlugin extends Plugin {
   /** For applications that were made before, or by code that knows of no static imports. */
   async afterAdd(): Promise<void> {
     try {
-      if (plug(this.app)) await takeOver(this.app);
+      unplugOnceDisabled();
+      if (!isRunning(this.app) && plug(this.app)) await plugCaches(this.app);
     } catch (error) {
       this.failure = { error };
       throw error;

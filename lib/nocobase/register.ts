@@ -38,20 +38,25 @@ function register(): void {
     enumerable: true,
     get: () => exchanging,
     set: (next: Load) => {
-      if (next === exchanging) return;
-      load = next;
-      exchanging = exchangingLoader(load);
+      // Who puts a loader back that was read here puts back this very one.
+      load = wrapped.get(next) ?? next;
+      exchanging = load === next ? exchangingLoader(load) : next;
     },
   });
 }
 
+/** Our loaders, with the one that each calls. */
+const wrapped = new WeakMap<Load, Load>();
+
 /** A loader that puts ours in the place of what a file exports. */
 function exchangingLoader(load: Load): Load {
-  return function (this: unknown, module, filename, ...more) {
+  const loader: Load = function (this: unknown, module, filename, ...more) {
     load.call(this, module, filename, ...more);
     const ours = find(filename);
     if (ours) module.exports = exchanged(module.exports, ours);
   };
+  wrapped.set(loader, load);
+  return loader;
 }
 
 /** What takes the place of a file's exports. */

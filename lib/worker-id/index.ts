@@ -21,6 +21,8 @@ export interface WorkerIdAllocatorOptions {
   rest?: number;
   /** Told when the id could not be renewed, and when it was lost. Default: the app's, else to stderr. */
   logger?: Logger;
+  /** Called when another node was given the id, so that it must not be used any more: `getWorkerId` gives a new one. */
+  onLost?: () => void;
 }
 
 /** How many ids there are: they are five bits of the ids that a node generates. */

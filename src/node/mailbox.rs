@@ -4,8 +4,8 @@
 //!
 //! What a program does with an event runs before the next call of the dispatcher, and may take
 //! long: twenty requests that waited for a reply each would hold up all else for as long as the
-//! twenty take. So the first events of a turn tell what one takes, and those for which a turn has
-//! no time left wait for the next turn, behind the timers and the I/O that are due.
+//! twenty take. So a turn delivers as many as its time allows, judging by how long those before
+//! have taken, and what is left waits for the next turn, behind the timers and the I/O that are due.
 
 use super::{
     call::{Reply, check, error_to_js, string, string_of_bytes},
@@ -25,10 +25,10 @@ use std::{
 
 /// Events delivered by one call of the dispatcher at most.
 const BATCH: usize = 256;
-/// Those of a turn's first call, after which it is known what one takes.
-const FIRST: usize = 8;
 /// How long one turn of the event loop goes on delivering.
 const TURN: Duration = Duration::from_millis(1);
+/// What an event is taken to take, until it is known.
+const EACH: Duration = TURN.checked_div(8).unwrap();
 /// Numbers an event has: its listener, its subject, its value.
 const NUMBERS: usize = 3;
 
@@ -111,23 +111,28 @@ struct State {
 struct Turn {
     number: u64,
     begun: Instant,
-    delivered: usize,
+    delivered: u32,
+    /// How long an event takes with what the program does then, as far as it is known.
+    each: Duration,
 }
 
 impl Turn {
-    fn new(number: u64) -> Self {
-        Self { number, begun: Instant::now(), delivered: 0 }
+    fn new(number: u64, each: Duration) -> Self {
+        Self { number, begun: Instant::now(), delivered: 0, each }
     }
 
-    /// How many more events it may deliver by one call, judging by how long those before have taken.
-    fn room(&self) -> usize {
-        if self.delivered == 0 {
-            return FIRST;
-        }
-        let elapsed = self.begun.elapsed();
-        let left = TURN.saturating_sub(elapsed).as_nanos();
-        let each = (elapsed.as_nanos() / self.delivered as u128).max(1);
-        usize::try_from(left / each).unwrap_or(BATCH).min(BATCH)
+    /// How many more events it may deliver by one call. The first call of a turn delivers one at least.
+    fn room(&mut self) -> usize {
+        let Some(each) = self.begun.elapsed().checked_div(self.delivered) else {
+            return self.fitting(TURN).max(1);
+        };
+        self.each = each;
+        self.fitting(TURN.saturating_sub(self.begun.elapsed()))
+    }
+
+    fn fitting(&self, left: Duration) -> usize {
+        let count = left.as_nanos() / self.each.as_nanos().max(1);
+        usize::try_from(count).unwrap_or(BATCH).min(BATCH)
     }
 }
 
@@ -141,7 +146,7 @@ impl Mailbox {
     /// A mailbox for `env`, which does not keep Node alive.
     pub fn new(env: sys::napi_env) -> napi::Result<Arc<Self>> {
         let turns = Turns::of(env);
-        let turn = Turn::new(turns.count());
+        let turn = Turn::new(turns.count(), EACH);
         let mailbox = Arc::new(Self {
             state: Mutex::new(State {
                 queue: VecDeque::new(),
@@ -258,7 +263,7 @@ impl Mailbox {
             }
             let number = self.turns.count();
             if new_turn || state.turn.number != number {
-                state.turn = Turn::new(number);
+                state.turn = Turn::new(number, state.turn.each);
             }
             let room = state.turn.room();
             if room == 0 {
@@ -266,7 +271,7 @@ impl Mailbox {
                 return;
             }
             let count = room.min(state.queue.len());
-            state.turn.delivered += count;
+            state.turn.delivered += u32::try_from(count).unwrap_or(u32::MAX);
             let events = if count == state.queue.len() {
                 std::mem::take(&mut state.queue)
             } else {

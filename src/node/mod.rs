@@ -53,7 +53,8 @@ fn register(exports: napi::bindgen_prelude::Object, env: napi::Env) -> napi::Res
     let env = env.raw();
     let context =
         Box::into_raw(Box::new(Context { mailbox: Mailbox::new(env)?, clock: clock::new_face() }));
-    let mut all = functions!["listen" => listen, "keepAlive" => keep_alive];
+    let mut all =
+        functions!["listen" => listen, "keepAlive" => keep_alive, "postLast" => post_last];
     all.extend(cache::functions());
     all.extend(event_queue::functions());
     all.extend(lock::functions());
@@ -80,6 +81,14 @@ unsafe extern "C" fn teardown(context: *mut std::ffi::c_void) {
 /// from now on, and the memory that holds their numbers while `dispatch` runs.
 fn listen(call: &Call) -> Reply {
     call.context.mailbox.listen(call.env, call.raw(0))
+}
+
+/// `postLast(listener: number, subject: number)`: posts an event, which comes after all that were posted before it.
+fn post_last(call: &Call) -> Reply {
+    let (listener, subject) = (call.u32(0)?, call.f64(1)?);
+    let event = mailbox::Event { listener, subject, value: 0.0, payload: mailbox::Payload::None };
+    call.context.mailbox.post(event);
+    call.undefined()
 }
 
 /// `keepAlive(yes: boolean)`: whether Node waits for events.

@@ -237,7 +237,7 @@ impl Keeper {
     /// Waits while the table is quiet, and while all ids are taken but some only rest: nodes that are exchanged
     /// together find those of the nodes before them at rest.
     async fn take(&self, asked: &mut Instant) -> Result<u8> {
-        let (begun, mut quiet) = (Instant::now(), 0);
+        let (mut quiet, mut exhausted) = (0, None);
         // All that lapse and rest now have done so by then.
         let patience = self.times.lease + self.times.rest;
         loop {
@@ -249,7 +249,9 @@ impl Keeper {
                     sleep(left).await;
                 }
                 Taken::Quiet(_) => break,
-                Taken::None { rested: Some(left), .. } if begun.elapsed() + left <= patience => {
+                Taken::None { rested: Some(left), .. }
+                    if exhausted.get_or_insert(*asked).elapsed() + left <= patience =>
+                {
                     sleep(left).await;
                 }
                 Taken::None { held, resting, .. } => {

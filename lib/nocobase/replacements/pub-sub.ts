@@ -9,14 +9,18 @@ import { WorkerIdAllocator } from './worker-id';
 
 /** Has an adapter when the environment or the options say so; without one it is not connected, as the host's. */
 export class PubSubManager extends Base {
+  readonly #app: HostApplication;
+
   constructor(app: HostApplication, options?: PubSubManagerOptions) {
     const { pubSub, redis } = readEnvironment();
     super(app, { ...(pubSub ? { adapter: 'redis' } : {}), url: pubSub?.url ?? redis, ...options });
+    this.#app = app;
   }
 
   /** Plugins of the host call it without awaiting it. */
   override publish(channel: string, message: any, options?: PublishOptions): Promise<void> {
-    return pardoned(super.publish(channel, message, options));
+    const told = (error: unknown) => this.#app.logger?.error(`a message for pub/sub's channel ${channel} was not published`, error);
+    return pardoned(super.publish(channel, message, options), told);
   }
 }
 markReplacement(PubSubManager);
