@@ -169,6 +169,10 @@ var CachePlug = class _CachePlug {
     host.createCacheManager = () => plug2.createManager(original);
     return plug2;
   }
+  /** Lets the application make its cache managers as it did. */
+  unplug() {
+    this.host.createCacheManager = originals.get(this.host);
+  }
   /** Gives up the connections of the stores. NocoBase closes its manager, but not stores that are used after that. */
   async close() {
     for (const store of this.opened) store.close();
@@ -281,7 +285,11 @@ var Plugged = class {
     this.plugPubSub(environment);
     this.plugQueue(environment);
     this.caches = CachePlug.into(host, environment.cache, this.logger);
-    if (this.caches) this.closing.push(() => this.caches?.close());
+    const { caches } = this;
+    if (caches) {
+      this.closing.push(() => caches.close());
+      this.unplugging.push(() => caches.unplug());
+    }
     this.listen("afterStop", () => this.close());
   }
   host;

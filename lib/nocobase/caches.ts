@@ -36,6 +36,11 @@ export class CachePlug {
     return plug;
   }
 
+  /** Lets the application make its cache managers as it did. */
+  unplug(): void {
+    this.host.createCacheManager = originals.get(this.host);
+  }
+
   /** Gives up the connections of the stores. NocoBase closes its manager, but not stores that are used after that. */
   async close(): Promise<void> {
     for (const store of this.opened) store.close();

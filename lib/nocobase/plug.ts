@@ -86,7 +86,11 @@ class Plugged {
     this.plugPubSub(environment);
     this.plugQueue(environment);
     this.caches = CachePlug.into(host, environment.cache, this.logger);
-    if (this.caches) this.closing.push(() => this.caches?.close() as Promise<void>);
+    const { caches } = this;
+    if (caches) {
+      this.closing.push(() => caches.close());
+      this.unplugging.push(() => caches.unplug());
+    }
     this.listen('afterStop', () => this.close());
   }
 
