@@ -1,7 +1,11 @@
 //! The connection to the broker: made again at once when it is lost, and for ever, with growing pauses, where that fails;
 //! what works on it waits for the next.
 
-use super::{config::Config, pace, tls::Tls};
+use super::{
+    config::Config,
+    pace::{self, Cut},
+    tls::Tls,
+};
 use crate::{
     error::{Error, Result},
     event_queue::adapter::{Environment, Level},
@@ -42,7 +46,7 @@ const MOST_ASKED: u32 = 1000;
 pub struct Session {
     /// Sessions are counted from 1.
     pub number: u64,
-    connection: Connection,
+    wire: Wire,
     broker: AMQPUri,
     tls: Tls,
     asking: tokio::sync::Mutex<Asking>,
@@ -52,11 +56,32 @@ pub struct Session {
     reason: Mutex<Option<String>>,
 }
 
+/// A connection of lapin's, with what ends it.
+struct Wire {
+    connection: Connection,
+    cut: Cut,
+}
+
+impl Wire {
+    fn is_up(&self) -> bool {
+        self.connection.status().connected()
+    }
+
+    /// Closes it, politely where the broker answers.
+    async fn close(&self) {
+        if self.is_up() {
+            let closing = self.connection.close(200, "closed".into());
+            _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
+        }
+        self.cut.cut();
+    }
+}
+
 /// The connection on which is asked for queues that may not be there, made when somebody does: the broker ends the AMQP
 /// channel for each that is not.
 #[derive(Default)]
 struct Asking {
-    connection: Option<Connection>,
+    wire: Option<Wire>,
     channels: u32,
 }
 
@@ -145,11 +170,11 @@ impl Link {
         let mut number = 0;
         loop {
             match self.connect().await {
-                Ok((connection, broker)) => {
+                Ok((wire, broker)) => {
                     number += 1;
                     let begun = Instant::now();
                     let session =
-                        Arc::new(Session::new(number, connection, broker, self.config.tls.clone()));
+                        Arc::new(Session::new(number, wire, broker, self.config.tls.clone()));
                     self.ready();
                     self.sessions.send_replace(Some(Arc::clone(&session)));
                     let reason = session.wait_for_end(&*self.environment, &self.config.shown).await;
@@ -176,13 +201,13 @@ impl Link {
         }
     }
 
-    async fn connect(&self) -> Result<(Connection, AMQPUri), String> {
+    async fn connect(&self) -> Result<(Wire, AMQPUri), String> {
         let mut reason = String::new();
         for broker in &self.config.brokers {
             let host = format!("{}:{}", broker.authority.host, broker.authority.port);
             let connecting = open(broker.clone(), &self.config.tls);
             match tokio::time::timeout(self.config.connect_timeout, connecting).await {
-                Ok(Ok(connection)) => return Ok((connection, broker.clone())),
+                Ok(Ok(wire)) => return Ok((wire, broker.clone())),
                 Ok(Err(error)) => reason = format!("{host}: {}", describe(&error)),
                 Err(_) => {
                     reason = format!(
@@ -217,10 +242,10 @@ impl Link {
 }
 
 impl Session {
-    fn new(number: u64, connection: Connection, broker: AMQPUri, tls: Tls) -> Self {
+    fn new(number: u64, wire: Wire, broker: AMQPUri, tls: Tls) -> Self {
         Self {
             number,
-            connection,
+            wire,
             broker,
             tls,
             asking: tokio::sync::Mutex::default(),
@@ -235,7 +260,7 @@ impl Session {
     /// # Errors
     /// As the broker has them.
     pub async fn channel(&self) -> lapin::Result<lapin::Channel> {
-        self.connection.create_channel().await
+        self.wire.connection.create_channel().await
     }
 
     /// A new AMQP channel, to ask for a queue that may not be there.
@@ -245,36 +270,38 @@ impl Session {
     pub async fn asking_channel(&self) -> lapin::Result<lapin::Channel> {
         let mut asking = self.asking.lock().await;
         let fit = asking.channels < MOST_ASKED;
-        let present = asking.connection.take().filter(|it| fit && it.status().connected());
+        let present = asking.wire.take().filter(|it| fit && it.is_up());
         // One that is given up here ends when nobody has a channel of it any more.
-        let connection = if let Some(connection) = present {
-            connection
+        let wire = if let Some(wire) = present {
+            wire
         } else {
             asking.channels = 0;
             open(self.broker.clone(), &self.tls).await?
         };
         asking.channels += 1;
-        let channel = connection.create_channel().await;
+        let channel = wire.connection.create_channel().await;
         // With an error, or when nobody waits any more, another is made next time.
         if channel.is_ok() {
-            asking.connection = Some(connection);
+            asking.wire = Some(wire);
         }
         channel
     }
 
     /// The connection that asks does not answer; another is made.
     pub async fn give_up_asking(&self) {
-        self.asking.lock().await.connection = None;
+        if let Some(wire) = self.asking.lock().await.wire.take() {
+            tokio::spawn(async move { wire.close().await });
+        }
     }
 
     /// Whether the connection is there, as far as it is known.
     pub fn is_up(&self) -> bool {
-        self.connection.status().connected()
+        self.wire.is_up()
     }
 
     /// Whether the broker takes no messages now, for want of memory or disk.
     pub fn is_blocked(&self) -> bool {
-        self.connection.status().blocked()
+        self.wire.connection.status().blocked()
     }
 
     /// The connection is dead, for that reason; another is made.
@@ -288,22 +315,22 @@ impl Session {
         let asking = async {
             // It may be held by somebody whose broker does not answer.
             let asking = tokio::time::timeout(CLOSE_TIMEOUT, self.asking.lock()).await;
-            if let Some(connection) = asking.ok().and_then(|mut it| it.connection.take()) {
-                close(&connection).await;
+            if let Some(wire) = asking.ok().and_then(|mut it| it.wire.take()) {
+                wire.close().await;
             }
         };
-        tokio::join!(close(&self.connection), asking);
+        tokio::join!(self.wire.close(), asking);
     }
 
     async fn wait_for_end(&self, environment: &dyn Environment, shown: &str) -> String {
-        let mut events = pin!(self.connection.events_listener());
+        let mut events = pin!(self.wire.connection.events_listener());
         loop {
             tokio::select! {
                 () = self.lost.notified() => {}
                 () = tokio::time::sleep(LOOK) => {}
                 event = events.next() => match event {
                     // Errors of AMQP channels are among them.
-                    Some(Event::Error(error)) if !self.connection.status().connected() => return describe(&error),
+                    Some(Event::Error(error)) if !self.is_up() => return describe(&error),
                     Some(Event::ConnectionBlocked(reason)) => {
                         environment.log(Level::Warn, format!("event queue on {shown}: the broker takes no messages: {reason}"));
                     }
@@ -317,20 +344,14 @@ impl Session {
             if let Some(reason) = self.reason.lock().take() {
                 return reason;
             }
-            if !self.connection.status().connected() {
+            if !self.is_up() {
                 return "the connection was lost".into();
             }
         }
     }
 }
 
-async fn close(connection: &Connection) {
-    if connection.status().connected() {
-        _ = tokio::time::timeout(CLOSE_TIMEOUT, connection.close(200, "closed".into())).await;
-    }
-}
-
-async fn open(broker: AMQPUri, tls: &Tls) -> lapin::Result<Connection> {
+async fn open(broker: AMQPUri, tls: &Tls) -> lapin::Result<Wire> {
     use_crypto();
     let connector = match broker.scheme {
         AMQPScheme::AMQP => None,
@@ -346,7 +367,10 @@ async fn open(broker: AMQPUri, tls: &Tls) -> lapin::Result<Connection> {
         }
     };
     let properties = ConnectionProperties::default().with_connection_name("mortise".into());
-    Connection::connector(broker, pace::runtime(), connect, properties).await
+    let cut = Cut::default();
+    let runtime = pace::runtime(cut.clone());
+    let connection = Connection::connector(broker, runtime, connect, properties).await?;
+    Ok(Wire { connection, cut })
 }
 
 /// rustls asks for one provider of cryptography a process.
@@ -391,16 +415,18 @@ mod tests {
         fn log(&self, _: Level, _: String) {}
     }
 
-    /// A broker that opens connections, and says nothing on them afterwards; gives its port.
-    fn silent_broker() -> u16 {
+    /// A broker that opens connections, and says nothing on them afterwards; gives its port, and word of each that ends.
+    fn silent_broker() -> (u16, mpsc::Receiver<io::Result<u64>>) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("it is bound").port();
+        let (ends, ended) = mpsc::channel();
         thread::spawn(move || {
             for socket in listener.incoming().flatten() {
-                thread::spawn(move || open_and_hear(socket));
+                let ends = ends.clone();
+                thread::spawn(move || ends.send(open_and_hear(socket)));
             }
         });
-        port
+        (port, ended)
     }
 
     fn open_and_hear(mut socket: TcpStream) -> io::Result<u64> {
@@ -438,7 +464,8 @@ mod tests {
         let (goes_on, stands) = mpsc::channel::<()>();
         let patience = Duration::from_secs(30);
         let mut still = tokio::task::spawn_blocking(move || stands.recv_timeout(patience));
-        let url = format!("amqp://127.0.0.1:{}", silent_broker());
+        let (port, ended) = silent_broker();
+        let url = format!("amqp://127.0.0.1:{port}");
         let link = Arc::new(Link::new(Config::from_url(&url).expect("a URL"), Arc::new(Nobody)));
         let mut sessions = link.sessions();
         let connects = tokio::spawn(async move { link.run().await });
@@ -462,6 +489,8 @@ mod tests {
         drop(goes_on);
         tokio::time::sleep(2 * CLOSE_TIMEOUT).await;
         assert!(old.upgrade().is_none(), "and is given up then");
+        let closed = tokio::task::spawn_blocking(move || ended.recv_timeout(patience));
+        closed.await.expect("it is waited for").expect("its socket is closed").expect("in order");
         connects.abort();
     }
 }

@@ -6,11 +6,16 @@
 use async_rs::{Runtime, Tokio, traits::Reactor, util::RuntimeParts};
 use futures_core::Stream;
 use futures_io::{AsyncRead, AsyncWrite};
+use futures_util::task::AtomicWaker;
 use std::{
     future::Future,
     io::{self, IoSlice, IoSliceMut, Read, Write},
     net::SocketAddr,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -21,13 +26,45 @@ const PACE: Duration = Duration::from_micros(400);
 type Plain = <Tokio as Reactor>::TcpStream;
 
 /// Tokio, whose sockets are paced. Whoever drives one of them has a thread of its own, which may sleep.
-pub fn runtime() -> Runtime<RuntimeParts<Tokio, Paces>> {
-    Runtime::new(RuntimeParts::new(Tokio::current(), Paces(Tokio::current())))
+/// The sockets end with `cut`.
+pub fn runtime(cut: Cut) -> Runtime<RuntimeParts<Tokio, Paces>> {
+    Runtime::new(RuntimeParts::new(Tokio::current(), Paces { tokio: Tokio::current(), cut }))
+}
+
+/// Ends a connection of which nothing comes any more. lapin asks for no heartbeats while it closes one, and would wait
+/// for the broker's consent for ever, with a thread and a socket.
+#[derive(Debug, Clone, Default)]
+pub struct Cut(Arc<CutState>);
+
+#[derive(Debug, Default)]
+struct CutState {
+    done: AtomicBool,
+    reader: AtomicWaker,
+}
+
+impl Cut {
+    /// Whoever reads is told that the connection was aborted, now and from now on.
+    pub fn cut(&self) {
+        self.0.done.store(true, Ordering::Release);
+        self.0.reader.wake();
+    }
+
+    fn check(&self, context: &Context<'_>) -> io::Result<()> {
+        // Before it is looked at, so that none that comes in between is missed.
+        self.0.reader.register(context.waker());
+        if self.0.done.load(Ordering::Acquire) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        Ok(())
+    }
 }
 
 /// Makes paced sockets.
 #[derive(Debug, Clone)]
-pub struct Paces(Tokio);
+pub struct Paces {
+    tokio: Tokio,
+    cut: Cut,
+}
 
 impl Reactor for Paces {
     type TcpStream = Paced;
@@ -42,19 +79,19 @@ impl Reactor for Paces {
     }
 
     fn sleep(&self, duration: Duration) -> Self::Sleep {
-        self.0.sleep(duration)
+        self.tokio.sleep(duration)
     }
 
     fn interval(&self, duration: Duration) -> impl Stream<Item = Instant> + Send + 'static {
-        self.0.interval(duration)
+        self.tokio.interval(duration)
     }
 
     fn tcp_connect_addr(
         &self,
         address: SocketAddr,
     ) -> impl Future<Output = io::Result<Paced>> + Send + 'static {
-        let connected = self.0.tcp_connect_addr(address);
-        async move { Ok(Paced { socket: connected.await?, written: None }) }
+        let (connected, cut) = (self.tokio.tcp_connect_addr(address), self.cut.clone());
+        async move { Ok(Paced { socket: connected.await?, written: None, cut }) }
     }
 }
 
@@ -63,6 +100,7 @@ pub struct Paced {
     socket: Plain,
     /// When the last write began.
     written: Option<Instant>,
+    cut: Cut,
 }
 
 impl AsyncRead for Paced {
@@ -71,6 +109,7 @@ impl AsyncRead for Paced {
         context: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
+        self.cut.check(context)?;
         Pin::new(&mut self.socket).poll_read(context, buffer)
     }
 
@@ -79,6 +118,7 @@ impl AsyncRead for Paced {
         context: &mut Context<'_>,
         buffers: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.cut.check(context)?;
         Pin::new(&mut self.socket).poll_read_vectored(context, buffers)
     }
 }
