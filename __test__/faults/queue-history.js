@@ -48,6 +48,15 @@ function readHistory({ name, text, stops = [], cuts = [], killed = Infinity }) {
   return history;
 }
 
+const described = ({ node: { name }, begin, end, how, retried }) => ({ node: name, begin, end, how, retried });
+
+/** What happened to the server, and to the nodes of two runs, from before the first to the second. */
+function around(first, second, outages) {
+  const within = (spans) => spans.filter(({ at, until }) => until >= first.begin - 10_000 && at <= second.begin);
+  const ofNode = ({ name, stops, cuts, aways, killed }) => ({ node: name, stops: within(stops), cuts: within(cuts), aways: within(aways.map((at) => ({ at, until: at }))), killed });
+  return { outages: within(outages), nodes: [...new Set([first.node, second.node])].map(ofNode) };
+}
+
 /**
  * All that contradicts what a queue promises, in the histories of all processes, and why messages ran again. `reasons`: what
  * may be one, of `queue-reasons.js`; `outages`: when the server was away, `{ at, until, restart }`.
@@ -69,7 +78,7 @@ function check(histories, { reasons: reasonsOf, outages = [], ...settings }) {
     for (let i = 1; i < all.length; i++) {
       const reason = reasonOf(all.slice(0, i), all[i]);
       if (reason) reasons[reason] = (reasons[reason] ?? 0) + 1;
-      else problems.push({ twice: key, runs: all.map(({ node: { name }, begin, end, how, retried }) => ({ node: name, begin, end, how, retried })) });
+      else problems.push({ twice: key, published: known.get(all[0].publisher)?.get(all[0].n), runs: all.map(described), around: around(all[i - 1], all[i], outages) });
     }
   }
   for (const { name, published } of histories) {
