@@ -267,7 +267,9 @@ function unplugFormer(app) {
   if (!former || former.isCurrent()) return;
   plugged.delete(host);
   former.retire();
-  import__3.HostWorkerId.endOf(host);
+  host.on("beforeStart", reinitializable(() => {
+    if (!plugged.has(host)) import__3.HostWorkerId.endOf(host);
+  }));
 }
 function itself(app) {
   return app.pm?.app ?? app;

@@ -352,6 +352,20 @@ test('holds under a loader that comes later and does not call it', async () => {
   `, { flags: ['--require', REGISTER, '--require', loader] })).toEqual([true, true]);
 });
 
+test('a loader that is read and put back is the same one, however often', async () => {
+  expect(await told(`
+    const Module = require('node:module');
+    const before = Module._extensions['.js'];
+    for (let i = 0; i < 20_000; i++) {
+      const former = Module._extensions['.js'];
+      Module._extensions['.js'] = (module, file) => former(module, file);
+      Module._extensions['.js'] = former;
+    }
+    const { CacheManager } = require('@nocobase/cache');
+    tell([Module._extensions['.js'] === before, CacheManager.prototype instanceof mortise().CacheManager]);
+  `)).toEqual([true, true]);
+});
+
 describe('an application on Redis', () => {
   let server;
   beforeAll(async () => { server = await RedisServer.start(); });

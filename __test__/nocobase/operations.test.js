@@ -81,6 +81,9 @@ describe.each(HOWS)('a NocoBase with mortise by %s', (how) => {
     });
     for (const code of codes) expect(['E_UNAVAILABLE', 'E_TIMEOUT']).toContain(code);
     expect(await node.call(({ app }) => app.cache.get('k').then((value) => value === undefined))).toBe(true);
+    // What was lost unseen is in the log.
+    expect(node.output).toMatch(/message for pub\/sub\S* .*was not published/);
+    expect(node.output).toMatch(/message for the event queue\S* .*was not published/);
     // Whether a token was signed out cannot be told now.
     expect(await node.request('GET', 'auth:check')).toMatchObject({ status: 500, body: { errors: [{ code: 'E_UNAVAILABLE' }] } });
     await redis.up();
@@ -143,6 +146,8 @@ describe('the plugin', () => {
     await until(async () => (await node.call(processed)).length > 0);
     const { held: id, generates } = await node.call(ids);
     expect([generates, await held()]).toEqual([id, [id]]);
+    await node.call(({ app }) => app.restart());
+    expect([await node.call(ids), await held()]).toEqual([{ held: id, generates: id }, [id]]);
     await node.call(command, 'disable', 'mortise');
     expect(await node.call(runs)).toBe(false);
     await node.call(publish, 'in memory');

@@ -55,7 +55,10 @@ export function unplugFormer(app: Host): void {
   if (!former || former.isCurrent()) return;
   plugged.delete(host);
   former.retire();
-  HostWorkerId.endOf(host);
+  // The worker id stays where the plugin, which is added later, plugs again.
+  host.on('beforeStart', reinitializable(() => {
+    if (!plugged.has(host)) HostWorkerId.endOf(host);
+  }));
 }
 
 /** Plugins are given a proxy of their application. */
