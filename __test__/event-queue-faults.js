@@ -433,9 +433,13 @@ function eventQueueFaults(name, broker) {
 
     test('a message that is cancelled after it was fetched and before its handler is called does not begin', async () => {
       const other = await publisher();
-      const node = await standingStill(other);
+      const proxy = await proxied();
+      const node = await standingStill(other, {}, proxy.port);
       await until(async () => (await other.counts('c')).running === 1);
       expect(await other.cancel('c', 'first')).toBe(true);
+      // What it says of itself, at intervals: it has read what came before.
+      const { passed } = proxy;
+      await until(() => proxy.passed > passed + 2);
       node.goOn();
       await other.publish('c', 'next');
       await until(() => node.began().includes('next'));

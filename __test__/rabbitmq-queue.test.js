@@ -310,6 +310,28 @@ describe('the queue on RabbitMQ', () => {
     expect([got, none]).toEqual([[[1, 0]], []]);
   });
 
+  test('a message that is there twice, since the answer was lost when it was put back, runs once on one node', async () => {
+    const { proxy, url } = await proxied();
+    const first = await open({ url: { url, commandTimeout: 1000 }, closeTimeout: 0 });
+    const runs = holding(first, 'c');
+    await first.publish('c', 'twice');
+    await until(() => runs.length === 1);
+    // What has come back before is published anew when it goes back again.
+    proxy.cut();
+    await until(async () => logged('info', 'is back') && (await first.counts('c')).waiting === 0);
+    proxy.halfFrom = 'mortise-origin';
+    await first.close();
+    proxy.cut();
+    const stored = async () => (await server.control('list_queues', '--no-table-headers', '--silent', 'name', 'messages_ready')).split('\n');
+    await until(async () => (await stored()).includes(`mortise.${app}.c\t2`));
+    const second = await open();
+    const got = [];
+    second.subscribe('c', { process: (message) => { got.push(message); } });
+    await second.publish('c', 'next');
+    await until(() => got.includes('next'));
+    expect(got).toEqual(['twice', 'next']);
+  });
+
   test('a node takes no more than it may run at once', async () => {
     const [first, second] = [await open(), await open()];
     const runs = holding(first, 'c', { concurrency: 3 });

@@ -5,6 +5,8 @@ const { check, readHistory } = require('./queue-history');
 const { LEASE, RULES } = require('./queue-reasons');
 
 describe('the checker', () => {
+  const moment = (at, length = 0) => ({ at, until: at + length });
+  const at = (...span) => [moment(...span)];
   const LATE = 100_000;
   const history = (name, lines, more) => readHistory({ name, ...more, text: `${lines.map((line) => JSON.stringify(line)).join('\n')}\n["torn` });
   const publisher = (...published) => history('p', published.flatMap((n) => [['publishing', n, n], ['published', n + 0.5, n]]));
@@ -34,9 +36,11 @@ describe('the checker', () => {
     expect(found([one, worker('a', 7, run(100, 1, 'failed', 0, 500)), worker('b', 8, run(200, 1, 'done', 1))])).toEqual([['twice'], []]);
     // A crash of the one that ran it, in time; of another.
     const second = worker('b', 8, run(LATE, 1, 'done'));
-    expect(found([one, worker('a', 7, run(100, 1), { killed: 150 }), second])).toEqual([[], ['crash']]);
-    expect(found([one, worker('a', 7, run(100, 1), { killed: LATE + 1 }), second])).toEqual([['twice'], []]);
-    expect(found([one, worker('a', 7, run(100, 1)), worker('b', 8, run(LATE, 1, 'done'), { killed: 150 })])).toEqual([['twice'], []]);
+    expect(found([one, worker('a', 7, run(100, 1), { killed: moment(150) }), second])).toEqual([[], ['crash']]);
+    // Its end was seen after another had begun, and what it did until then is its own.
+    expect(found([one, worker('a', 7, run(100, 1), { killed: moment(90, LATE) }), second])).toEqual([[], ['crash']]);
+    expect(found([one, worker('a', 7, run(100, 1), { killed: moment(LATE + 1) }), second])).toEqual([['twice'], []]);
+    expect(found([one, worker('a', 7, run(100, 1)), worker('b', 8, run(LATE, 1, 'done'), { killed: moment(150) })])).toEqual([['twice'], []]);
     expect(found([one, worker('a', 7, [['wrong', 50, 'unhandled'], ...run(100, 1, 'done')])])).toEqual([['wrong'], []]);
     // Fetching stood still; a node lets go what it has lost while it stood still.
     const logged = (line) => worker('a', 7, [['log', 50, 'warn', line], ...run(100, 1, 'done')]);
@@ -75,11 +79,10 @@ describe('the checker', () => {
     const away = (at) => ['log', at, 'warn', 'event queue on amqp://h is away: it was cut'];
     const second = worker('b', 8, run(LATE, 1, 'done'));
     const runner = (lines, more) => [one, worker('a', 7, lines, more), second];
-    const at = (time, length = 0) => [{ at: time, until: time + length }];
     // A cut while it ran or just after, of which it told, or could not since it died; of which it did not tell; of another's.
     for (const length of [0, 4000]) expect(found(runner([...run(100, 1), away(5000)], { cuts: at(200, length) }))).toEqual([[], ['cut']]);
     expect(found(runner([...run(100, 1, 'done'), away(200)], { cuts: at(150) }))).toEqual([[], ['cut']]);
-    expect(found(runner(run(100, 1, 'done'), { cuts: at(105), killed: 5000 }))).toEqual([[], ['cut']]);
+    expect(found(runner(run(100, 1, 'done'), { cuts: at(105), killed: moment(5000) }))).toEqual([[], ['cut']]);
     expect(found(runner(run(100, 1), { cuts: at(200) }))).toEqual([['twice'], []]);
     expect(found(runner([...run(100, 1), away(LATE - 1)], { cuts: at(200) }))).toEqual([['twice'], []]);
     expect(found([one, worker('a', 7, run(100, 1)), worker('b', 8, [away(250), ...run(LATE, 1, 'done')], { cuts: at(200) })])).toEqual([['twice'], []]);
@@ -89,7 +92,7 @@ describe('the checker', () => {
     expect(found(runner([...run(100, 1, 'done'), away(5000)], { cuts: at(5000) }))).toEqual([['twice'], []]);
     expect(found(runner([...run(100, 1), away(LATE + 20)], { cuts: at(LATE + 10) }))).toEqual([['twice'], []]);
     // A crash long after it was done.
-    expect(found(runner(run(100, 1, 'done'), { killed: 5000 }))).toEqual([['twice'], []]);
+    expect(found(runner(run(100, 1, 'done'), { killed: moment(5000) }))).toEqual([['twice'], []]);
     // A stop of two heartbeats, and one that is too short for it.
     expect(found(runner([...run(100, 1), away(4000)], { stops: at(200, 3000) }))).toEqual([[], ['stop']]);
     expect(found(runner([...run(100, 1), away(4000)], { stops: at(200, 1000) }))).toEqual([['twice'], []]);
@@ -112,6 +115,18 @@ describe('the checker', () => {
     const again = (how) => [one, worker('a', 7, [...run(100, 1, how), away(150), ...run(200, 1, 'done')], { cuts: at(105) })];
     expect(found(again('done'))).toEqual([['twice'], []]);
     expect(found(again('failed'))).toEqual([[], ['cut']]);
+    // It went back as a copy, by one that lost its connection before that was acknowledged, or did not; once a copy.
+    const copies = (count, lines, more) => {
+      const runs = ['a', 'b', 'c'].slice(0, count).map((name, i) => worker(name, 7 + i, [['run', 100 + i * 1000, 'p', 1, 0, 'its id'], ['done', 110 + i * 1000, 'p', 1, 0]]));
+      return [one, ...runs, worker('d', 6, lines, more)];
+    };
+    const copied = (id = 'its id') => ['log', 90, 'debug', `event queue channel c: message ${id} is published anew, as a copy`];
+    expect(found(copies(2, [copied(), away(210)], { cuts: at(200) }))).toEqual([[], ['put back twice']]);
+    expect(found(copies(2, [copied()], { killed: moment(95) }))).toEqual([[], ['put back twice']]);
+    expect(found(copies(2, [copied()]))).toEqual([['twice'], []]);
+    expect(found(copies(2, [copied('another'), away(210)], { cuts: at(200) }))).toEqual([['twice'], []]);
+    expect(found(copies(2, [copied(), away(1210)], { cuts: at(1200) }))).toEqual([['twice'], []]);
+    expect(found(copies(3, [copied(), away(210)], { cuts: at(200) }))).toEqual([['twice'], ['put back twice']]);
     // A failure that was stored and not acknowledged: both go on.
     const both = worker('a', 7, [...run(100, 1, 'failed'), away(150)], { cuts: at(110) });
     expect(found([one, both, worker('b', 8, [...run(300, 1, 'done', 1), ...run(400, 1, 'done')])])).toEqual([[], ['failure', 'cut']]);

@@ -4,10 +4,10 @@
 
 /**
  * What one process has written. `stops`: when it stood still; `cuts`: when its connection did not work, until it was
- * ended, both `{ at, until }`; `killed`: when it was.
+ * ended; `killed`: from the signal until its end was seen. All `{ at, until }`.
  */
-function readHistory({ name, text, stops = [], cuts = [], killed = Infinity }) {
-  const history = { name, stops, cuts, killed, pid: undefined, published: new Map(), runs: [], blocks: [], lapses: [], aways: [], wrong: [], complete: false };
+function readHistory({ name, text, stops = [], cuts = [], killed = { at: Infinity, until: Infinity } }) {
+  const history = { name, stops, cuts, killed, pid: undefined, published: new Map(), runs: [], blocks: [], lapses: [], aways: [], copies: [], wrong: [], complete: false };
   const running = new Map();
   const end = (how) => (time, publisher, n, retried) => {
     const key = `${publisher} ${n} ${retried}`;
@@ -20,8 +20,8 @@ function readHistory({ name, text, stops = [], cuts = [], killed = Infinity }) {
     publishing: (time, n, delay = 0) => history.published.set(n, { n, called: time, delay, ok: false }),
     published: (_, n) => { history.published.get(n).ok = true; },
     rejected: () => {},
-    run(time, publisher, n, retried) {
-      const run = { node: history, publisher, n, retried, begin: time, how: 'unfinished', end: Infinity };
+    run(time, publisher, n, retried, id) {
+      const run = { node: history, publisher, n, retried, id, begin: time, how: 'unfinished', end: Infinity };
       const key = `${publisher} ${n} ${retried}`;
       running.set(key, [...(running.get(key) ?? []), run]);
       history.runs.push(run);
@@ -32,6 +32,8 @@ function readHistory({ name, text, stops = [], cuts = [], killed = Infinity }) {
     log(time, level, message) {
       const lapse = /^node (\d+)-\S* of .* has not renewed its lease/.exec(message);
       if (lapse) history.lapses.push({ at: time, pid: Number(lapse[1]) });
+      const copy = /message (.+) is published anew, as a copy/.exec(message);
+      if (copy) history.copies.push({ at: time, id: copy[1] });
       if (/^event queue on .* is away: /.test(message)) history.aways.push(time);
       if (/has stood still|began anew|begins anew|cannot be read|maxRun|maxStall|ended their nodes/.test(message)) history.wrong.push(message);
     },

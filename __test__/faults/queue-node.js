@@ -23,7 +23,7 @@ const wrong = (what, error) => write('wrong', what, String(error?.code), String(
 process.on('unhandledRejection', (error) => wrong('unhandled', error));
 
 const log = (level) => (message) => write('log', level, String(message));
-const logger = { debug() {}, info: log('info'), warn: log('warn'), error: log('error') };
+const logger = { debug: log('debug'), info: log('info'), warn: log('warn'), error: log('error') };
 
 let stopped = false;
 const orders = new Map();
@@ -31,8 +31,8 @@ process.on('message', (order) => orders.get(order)?.());
 const ordered = (order) => new Promise((resolve) => orders.set(order, resolve));
 
 /** Most jobs are short; some fail once; some run for longer than a lease, and some of these block the event loop meanwhile. */
-async function work([publisher, n], { retried }) {
-  write('run', publisher, n, retried);
+async function work([publisher, n], { id, retried }) {
+  write('run', publisher, n, retried, id);
   const kind = Math.random();
   if (kind < 0.004) await pause(lease * 1.5);
   else if (kind < 0.006) {

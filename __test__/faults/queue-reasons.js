@@ -48,7 +48,7 @@ function leases({ lease, outages, histories }) {
     const run = earlier.at(-1);
     const { node } = run;
     if (isRetry(run, next)) return 'failure';
-    if (node.killed < next.begin) return 'crash';
+    if (node.killed.at < next.begin) return 'crash';
     // Since its lease can have been renewed last.
     const from = run.begin - lease;
     const spans = { stop: node.stops, 'connection away': node.cuts, 'server away': outages };
@@ -73,9 +73,13 @@ const TOLD = 10_000;
 function connections({ heartbeat, outages, histories }) {
   const least = heartbeat * 3 / 2;
   const publishers = new Map(histories.map(({ name, published }) => [name, published]));
+  const copies = new Map();
+  for (const node of histories) {
+    for (const { at, id } of node.copies) copies.set(id, [...(copies.get(id) ?? []), { node, at }]);
+  }
   const lasting = (spans) => spans.filter(({ at, until }) => until - at >= least);
   const restarts = outages.filter(({ restart }) => restart);
-  /** Earlier runs that are the reason of a later one, which each can be once a way. */
+  /** Earlier runs, and copies, that are the reason of a later one, which each can be once a way. */
   const [retried, repeated] = [new Set(), new Set()];
 
   /** When a node stood still, or its event loop did, around a moment; the moment, when it did not. */
@@ -89,7 +93,7 @@ function connections({ heartbeat, outages, histories }) {
 
   /** Why a node has lost its connection within a span. */
   function lossOf(node, from, to) {
-    if (node.killed >= from && node.killed <= to) return { reason: 'crash', at: node.killed };
+    if (node.killed.until >= from && node.killed.at <= to) return { reason: 'crash', at: node.killed.at };
     const spans = { cut: node.cuts, stop: lasting(node.stops), 'server away': [...restarts, ...lasting(outages)] };
     for (const [reason, all] of Object.entries(spans)) {
       const loss = all.find(({ at, until }) => at <= to && until >= from && told(node, at, until));
@@ -98,7 +102,7 @@ function connections({ heartbeat, outages, histories }) {
     return undefined;
   }
 
-  const told = (node, at, until) => node.killed <= until + TOLD || node.aways.some((away) => away >= at && away <= until + TOLD);
+  const told = (node, at, until) => node.killed.at <= until + TOLD || node.aways.some((away) => away >= at && away <= until + TOLD);
 
   /** Why the delivery of a run was lost before it was acknowledged, by the time of another. */
   function repeatReason(run, next) {
@@ -126,6 +130,19 @@ function connections({ heartbeat, outages, histories }) {
     return restarts.some(({ at, until }) => at <= next.begin && until >= (failure?.end ?? called));
   }
 
+  /**
+   * What goes back after it was back before is published as a copy, and is there twice when the connection is lost before that
+   * is heard to be stored, and acknowledged.
+   */
+  function isPutBackTwice(next) {
+    const copy = copies.get(next.id)?.find((it) => {
+      const { at, until } = stood(it.node, it.at);
+      return it.at <= next.begin && !repeated.has(it) && lossOf(it.node, at - PROMPT, Math.min(next.begin, until + TOLD));
+    });
+    if (copy) repeated.add(copy);
+    return copy !== undefined;
+  }
+
   return (earlier, next) => {
     const latest = [...earlier].reverse();
     const failed = latest.find((run) => isRetry(run, next) && !retried.has(run));
@@ -141,6 +158,7 @@ function connections({ heartbeat, outages, histories }) {
       }
     }
     if (isLate(next, earlier)) return 'lost before it began';
+    if (isPutBackTwice(next)) return 'put back twice';
     return isCopy(next, earlier) ? 'moved twice' : undefined;
   };
 }

@@ -11,7 +11,7 @@ const PROGRAM = join(__dirname, 'program', 'node.js');
 const HOWS = ['plugin', 'register'];
 
 const running = new Set();
-if (typeof afterEach === 'function') afterEach(() => running.forEach((node) => node.child.kill('SIGKILL')));
+if (typeof afterEach === 'function') afterEach(() => running.forEach((node) => { if (!node.shared) node.child.kill('SIGKILL'); }));
 process.on('exit', () => running.forEach((node) => node.child.kill('SIGKILL')));
 
 const BY_HOW = {
@@ -32,9 +32,10 @@ function onRedis(url) {
 }
 
 class Node {
-  /** Resolves when the process is up; no application is made yet. */
-  static async up({ how = 'plugin', folder = temporaryFolder(), environment = {}, execArgv = [] } = {}) {
+  /** Resolves when the process is up; no application is made yet. It is killed after the test, unless tests share it. */
+  static async up({ how = 'plugin', folder = temporaryFolder(), environment = {}, execArgv = [], shared = false } = {}) {
     const node = new Node();
+    node.shared = shared;
     const ways = BY_HOW[how]();
     node.folder = folder;
     node.events = [];

@@ -20,26 +20,18 @@ const runsOn = ({ app, Probe, require }) => {
 let redis;
 beforeAll(async () => { redis = await RedisServer.start(); });
 afterAll(() => redis.stop());
-beforeEach(() => redis.call('FLUSHALL'));
 
 const SERVERS = { pubSub: 'RedisPubSubAdapter', queue: 'RedisEventQueueAdapter', workerIds: 'HostWorkerId', store: 'redis', engine: 'RedisStore' };
 
-describe.each(HOWS)('a NocoBase with mortise by %s', (how) => {
-  test('runs on Redis where the variables say so, serves a sign-in, and ends when it is stopped', async () => {
-    const node = await Node.start({ how, install: true, environment: onRedis(redis.url) });
-    if (how === 'plugin') expect(await node.call(runsOn)).toEqual(SERVERS);
-    const { data } = await node.signIn();
-    expect(data.user.username).toBe('root');
-    expect((await node.request('GET', 'auth:check')).body.data.username).toBe('root');
-    expect((await node.request('GET', 'users:list')).body.data).toHaveLength(1);
-    // What the sign-in has cached is on the server.
-    expect((await redis.call('KEYS', 'main:*')).length).toBeGreaterThan(0);
-    expect(await node.stop()).toEqual({ code: 0, signal: null });
-    expect(node.output).not.toMatch(/"level":"error"/);
+describe.each(HOWS)('a NocoBase on Redis with mortise by %s', (how) => {
+  let node;
+  beforeAll(async () => {
+    await redis.call('FLUSHALL');
+    node = await Node.start({ how, environment: onRedis(redis.url), shared: true });
   });
+  afterAll(() => node.kill());
 
   test('uses every service on Redis from a plugin', async () => {
-    const node = await Node.start({ how, environment: onRedis(redis.url) });
     const seen = await node.call(async ({ app, Probe }) => {
       const probe = app.pm.get(Probe);
       await probe.cache.set('entry', { a: [1] });
@@ -61,6 +53,52 @@ describe.each(HOWS)('a NocoBase with mortise by %s', (how) => {
     expect(await redis.call('GET', 'main:probe-counter:count')).toBe('3');
   });
 
+  test('a token that was signed out is refused', async () => {
+    await node.signIn();
+    expect((await node.request('POST', 'auth:signOut')).status).toBe(200);
+    expect((await node.request('GET', 'auth:check')).status).toBe(401);
+  });
+
+  test('resetting a cache leaves the keys of other caches and of other programs', async () => {
+    await redis.call('SET', 'of another program', '1');
+    await node.call(async ({ app, Probe }) => {
+      await app.cache.set('other', 1);
+      await app.pm.get(Probe).cache.set('entry', 1);
+      await app.pm.get(Probe).cache.reset();
+    });
+    expect(await redis.call('GET', 'main:probe:entry')).toBeNull();
+    expect(await redis.call('GET', 'main:other')).toBe('1');
+    expect(await redis.call('GET', 'of another program')).toBe('1');
+  });
+
+  test('the errors of locks are of the classes that NocoBase and its plugins know', async () => {
+    const seen = await node.call(async ({ app, require }) => {
+      const { LockAcquireError } = require('@nocobase/lock-manager');
+      const release = await app.lockManager.acquire('key', 60_000);
+      const error = await app.lockManager.tryAcquire('key').catch((reason) => reason);
+      await release();
+      return { instance: error instanceof LockAcquireError, name: error.constructor.name, message: error.message, code: error.code };
+    });
+    expect(seen).toEqual({ instance: true, name: 'LockAcquireError', message: 'lock is locked', code: 'E_LOCK_LOCKED' });
+  });
+});
+
+describe.each(HOWS)('a NocoBase with mortise by %s', (how) => {
+  beforeEach(() => redis.call('FLUSHALL'));
+
+  test('runs on Redis where the variables say so, serves a sign-in, and ends when it is stopped', async () => {
+    const node = await Node.start({ how, install: true, environment: onRedis(redis.url) });
+    if (how === 'plugin') expect(await node.call(runsOn)).toEqual(SERVERS);
+    const { data } = await node.signIn();
+    expect(data.user.username).toBe('root');
+    expect((await node.request('GET', 'auth:check')).body.data.username).toBe('root');
+    expect((await node.request('GET', 'users:list')).body.data).toHaveLength(1);
+    // What the sign-in has cached is on the server.
+    expect((await redis.call('KEYS', 'main:*')).length).toBeGreaterThan(0);
+    expect(await node.stop()).toEqual({ code: 0, signal: null });
+    expect(node.output).not.toMatch(/"level":"error"/);
+  });
+
   test('runs its queue on RabbitMQ, also after a restart', async () => {
     const broker = await RabbitMQServer.start();
     try {
@@ -77,38 +115,6 @@ describe.each(HOWS)('a NocoBase with mortise by %s', (how) => {
     } finally {
       await broker.stop();
     }
-  });
-
-  test('a token that was signed out is refused', async () => {
-    const node = await Node.start({ how, environment: onRedis(redis.url) });
-    await node.signIn();
-    expect((await node.request('POST', 'auth:signOut')).status).toBe(200);
-    expect((await node.request('GET', 'auth:check')).status).toBe(401);
-  });
-
-  test('resetting a cache leaves the keys of other caches and of other programs', async () => {
-    const node = await Node.start({ how, environment: onRedis(redis.url) });
-    await redis.call('SET', 'of another program', '1');
-    await node.call(async ({ app, Probe }) => {
-      await app.cache.set('other', 1);
-      await app.pm.get(Probe).cache.set('entry', 1);
-      await app.pm.get(Probe).cache.reset();
-    });
-    expect(await redis.call('GET', 'main:probe:entry')).toBeNull();
-    expect(await redis.call('GET', 'main:other')).toBe('1');
-    expect(await redis.call('GET', 'of another program')).toBe('1');
-  });
-
-  test('the errors of locks are of the classes that NocoBase and its plugins know', async () => {
-    const node = await Node.start({ how, environment: onRedis(redis.url) });
-    const seen = await node.call(async ({ app, require }) => {
-      const { LockAcquireError } = require('@nocobase/lock-manager');
-      const release = await app.lockManager.acquire('key', 60_000);
-      const error = await app.lockManager.tryAcquire('key').catch((reason) => reason);
-      await release();
-      return { instance: error instanceof LockAcquireError, name: error.constructor.name, message: error.message, code: error.code };
-    });
-    expect(seen).toEqual({ instance: true, name: 'LockAcquireError', message: 'lock is locked', code: 'E_LOCK_LOCKED' });
   });
 
   test('without variables it is a NocoBase on its own', async () => {
@@ -150,6 +156,8 @@ describe.each(HOWS)('a NocoBase with mortise by %s', (how) => {
 });
 
 describe('the plugin', () => {
+  beforeEach(() => redis.call('FLUSHALL'));
+
   /** An application of its own code, which knows of no static imports. */
   const byHand = async ({ server, Probe, require, construct, start }, install) => {
     const { default: MortisePlugin } = require('mortise/nocobase');

@@ -22,6 +22,8 @@ class Proxy {
     /** Milliseconds by which what the server says is late. */
     this.delay = 0;
     this.connections = 0;
+    /** How often clients have said something that was passed on. */
+    this.passed = 0;
     this.server = net.createServer((client) => this.accept(client));
   }
 
@@ -62,7 +64,9 @@ class Proxy {
     client.on('data', (data) => {
       if (this.halfFrom !== undefined && data.includes(this.halfFrom)) [this.mode, this.halfFrom] = ['half', undefined];
       deaf ||= this.mode === 'blackhole';
-      if (!deaf) upstream.write(data);
+      if (deaf) return;
+      this.passed++;
+      upstream.write(data);
     });
     upstream.on('data', (data) => {
       dumb ||= this.mode === 'blackhole' || this.mode === 'half';

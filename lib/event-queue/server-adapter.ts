@@ -253,7 +253,7 @@ export abstract class ServerQueueAdapter implements IEventQueueAdapter {
       return;
     }
     if (value === LOG) {
-      const [level, line] = payload as ['info' | 'warn' | 'error', string];
+      const [level, line] = payload as ['debug' | 'info' | 'warn' | 'error', string];
       this.logger?.[level](line);
       return;
     }

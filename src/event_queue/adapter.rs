@@ -108,6 +108,8 @@ pub enum Standing {
 /// How much a line of the log matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
+    /// For whoever looks for the reason of something strange.
+    Debug,
     /// For whoever looks into it.
     Info,
     /// Something is not as it should be.

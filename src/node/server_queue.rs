@@ -183,6 +183,7 @@ impl Consumer for Ear {
 
     fn log(&self, level: Level, line: String) {
         let level = match level {
+            Level::Debug => "debug",
             Level::Info => "info",
             Level::Warn => "warn",
             Level::Error => "error",

@@ -13,12 +13,15 @@ const CRASHES: &str = "mortise-crashes";
 const LEFT: &str = "mortise-left";
 const ERROR: &str = "mortise-error";
 const ID: &str = "mortise-id";
+const ORIGIN: &str = "mortise-origin";
 /// How often a quorum queue has had the message back.
 const RETURNS: &str = "x-delivery-count";
 const PERSISTENT: u8 = 2;
 /// Bytes of an error that are kept.
 const LONGEST_ERROR: usize = 4096;
 const LONGEST_SHORT: usize = 255;
+/// The length of what the texts of one [`Unique`] begin with.
+const PREFIX: usize = 32;
 
 /// What is known of a message beside its text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub struct Envelope {
     pub id: String,
     /// No other message has this: ids are given by users, and may be given twice. None when the id is ours.
     pub nonce: Option<String>,
+    /// The key of the message that this is a copy of, which may be there, too; none when that was a former attempt.
+    pub origin: Option<String>,
     /// How often it was tried before; none when its options say.
     pub retried: Option<u32>,
     /// How often it has ended its node, before it was published last.
@@ -38,9 +43,21 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// What tells this message from all others.
+    /// What tells this message from all others, its copies too, where this queue has published it.
     pub fn key(&self) -> &str {
         self.nonce.as_deref().unwrap_or(&self.id)
+    }
+
+    /// What this attempt and its copies have in common, and nothing else has. None where that cannot be said: others'
+    /// programs may give all of theirs the same id, or none.
+    pub fn attempt(&self) -> Option<&str> {
+        Some(self.origin.as_deref().unwrap_or(self.key())).filter(|key| Unique::is_one(key))
+    }
+
+    /// Makes it a copy of what it was, of the same attempt.
+    pub fn copied(self, nonce: String) -> Self {
+        let origin = self.attempt().map(str::to_owned);
+        Self { nonce: Some(nonce), origin, ..self }
     }
 
     /// As the broker keeps it.
@@ -63,6 +80,9 @@ impl Envelope {
         };
         if let Some(error) = &self.error {
             text(ERROR, cut(error));
+        }
+        if let Some(origin) = &self.origin {
+            text(ORIGIN, origin);
         }
         if self.id.len() > LONGEST_SHORT {
             text(ID, &self.id);
@@ -91,6 +111,7 @@ impl Envelope {
                 LEFT => it.left = number(value),
                 ERROR => it.error = text(value),
                 ID => it.id = text(value).unwrap_or_default(),
+                ORIGIN => it.origin = text(value),
                 RETURNS => returns = small(value),
                 _ => {}
             }
@@ -131,15 +152,24 @@ impl Default for Unique {
             RandomState::new().hash_one(1),
             RandomState::new().hash_one(2)
         );
+        debug_assert_eq!(prefix.len(), PREFIX);
         Self { prefix, count: 0.into() }
     }
 }
 
 impl Unique {
+    /// Whether one of these could have made the text.
+    pub fn is_one(text: &str) -> bool {
+        let parts = text.as_bytes().split_at_checked(PREFIX);
+        parts.is_some_and(|(prefix, rest)| {
+            prefix.iter().all(u8::is_ascii_hexdigit) && rest.first() == Some(&b'-')
+        })
+    }
+
     /// The next.
     pub fn next(&self) -> String {
         let count = self.count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let mut text = String::with_capacity(self.prefix.len() + 12);
+        let mut text = String::with_capacity(PREFIX + 12);
         text.push_str(&self.prefix);
         text.push('-');
         text.push_str(itoa::Buffer::new().format(count));
@@ -186,6 +216,7 @@ mod tests {
         let full = Envelope {
             id: "x".repeat(300),
             nonce: Some("n".into()),
+            origin: Some("o".into()),
             retried: Some(3),
             crashes: 2,
             left: 1 << 40,
@@ -196,6 +227,30 @@ mod tests {
         let properties = plain.to_properties();
         assert!(properties.headers().is_none());
         assert_eq!(Envelope::of(&properties), (plain, 0));
+    }
+
+    #[test]
+    fn copies_are_of_one_attempt() {
+        let unique = Unique::default();
+        let plain = Envelope { id: unique.next(), ..Envelope::default() };
+        let named = Envelope { id: "1".into(), nonce: Some(unique.next()), ..Envelope::default() };
+        for first in [plain, named] {
+            let copy = first.clone().copied(unique.next());
+            let another = copy.clone().copied(unique.next());
+            assert_eq!(first.attempt(), Some(first.key()));
+            assert_eq!((copy.attempt(), another.attempt()), (first.attempt(), first.attempt()));
+            assert!(copy.key() != first.key() && copy.key() != another.key());
+        }
+    }
+
+    #[test]
+    fn attempts_of_messages_that_others_have_published_are_not_known() {
+        let unique = Unique::default();
+        for id in ["", "1", "0123456789abcdef0123456789abcdef", "ä"] {
+            let theirs = Envelope { id: id.into(), ..Envelope::default() };
+            assert_eq!(theirs.attempt(), None, "{id}");
+            assert!(theirs.copied(unique.next()).attempt().is_some());
+        }
     }
 
     #[test]

@@ -131,22 +131,23 @@ impl Subscription {
         let place = Place { wire: wire.number, tag };
         wire.unsettled.add(tag, Instant::now());
         let (mut envelope, returns) = Envelope::of(&delivery.properties);
-        if delivery.redelivered || returns > 0 {
-            if self.settled.iter().any(|key| key == envelope.key()) {
-                return self.done(place);
-            }
-            let mut running = self.running.lock();
-            let orphan = self.orphans.remove(envelope.key());
-            if let Some(run) = orphan.and_then(|ticket| running.get_mut(ticket)) {
-                run.inner.place = Some(place);
-                run.inner.returns = returns;
-                return;
-            }
+        // Also of what is not said to come again: a broker that was killed may have forgotten that it did.
+        if self.is_past(&envelope) {
+            return self.done(place);
         }
+        let orphan = envelope.attempt().and_then(|attempt| self.orphans.remove(attempt));
+        let mut running = self.running.lock();
+        if let Some(run) = orphan.and_then(|ticket| running.get_mut(ticket)) {
+            // It may be a copy of the one that was lost.
+            (run.inner.place, run.inner.returns) = (Some(place), returns);
+            run.inner.envelope = Envelope { left: 0, ..envelope };
+            return;
+        }
+        drop(running);
         let text = delivery.data;
         if envelope.left > 0 {
             let left = std::mem::take(&mut envelope.left);
-            return self.move_on(place, Target::Delay(left), envelope, text);
+            return self.copy_on(place, Target::Delay(left), envelope, text);
         }
         let mut held =
             Held { place: Some(place), envelope, returns, text, cancelled: false, alone: None };
@@ -159,7 +160,7 @@ impl Subscription {
             let Ok(alone) = Arc::clone(&self.shared.alone).try_acquire_owned() else {
                 // It must not be here when the other ends the node.
                 let envelope = Envelope { crashes, ..held.envelope };
-                return self.move_on(place, Target::Delay(SUSPECT_PAUSE), envelope, held.text);
+                return self.copy_on(place, Target::Delay(SUSPECT_PAUSE), envelope, held.text);
             };
             held.alone = Some(alone);
         }

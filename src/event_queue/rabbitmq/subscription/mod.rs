@@ -16,6 +16,7 @@ use crate::event_queue::{
 };
 use fetching::{FIRST_WINDOW, LARGEST_WINDOW, SATURATED, WINDOW};
 pub use runs::Runs;
+use settling::{End, Past};
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, atomic::AtomicU64},
@@ -51,8 +52,8 @@ pub enum Command {
     Stall(bool),
     /// Another node has put these messages back.
     PutBack(Vec<String>),
-    /// What is to take the place of a delivery, of a message with that key, is stored, or will not be.
-    Moved(Place, String, bool),
+    /// What is to take the place of a delivery is stored, or will not be; the delivery is that of what is past then.
+    Moved(Place, Option<Past>, bool),
 }
 
 /// A message that is here and was not settled.
@@ -93,12 +94,12 @@ pub struct Subscription {
     running: Runs,
     /// Here, and not begun.
     held: VecDeque<Held>,
-    /// Messages whose deliveries were lost while they ran, and their runs.
+    /// Attempts whose deliveries were lost while they ran, and their runs.
     orphans: HashMap<String, u64>,
     /// How often this node has put a message back, or lost it with its connection.
     put_back: Bounded<String, u32>,
-    /// Messages of which the broker was told that they are done; it may not have heard.
-    settled: VecDeque<String>,
+    /// What the broker was told of messages that are not here any more; it may not have heard.
+    past: Bounded<Arc<str>, End>,
     /// Ways on that are not stored yet.
     moving: usize,
     paused: bool,
@@ -150,7 +151,7 @@ impl Subscription {
             held: VecDeque::new(),
             orphans: HashMap::new(),
             put_back: Bounded::new(REMEMBERED),
-            settled: VecDeque::new(),
+            past: Bounded::new(REMEMBERED),
             moving: 0,
             paused: false,
             stalled: false,
@@ -270,10 +271,10 @@ impl Subscription {
                     *self.put_back.entry(key, 0) += 1;
                 }
             }
-            Command::Moved(place, key, stored) => {
+            Command::Moved(place, past, stored) => {
                 self.moving -= 1;
                 if stored {
-                    self.remember(key);
+                    self.remember(past);
                     self.done(place);
                 }
             }

@@ -78,7 +78,7 @@ impl Subscription {
     pub(super) fn begin_one(&mut self, held: Held) -> Option<Delivery> {
         if self.shared.was_cancelled(&self.channel, &held.envelope.id, &held.text) {
             self.log(Level::Info, &format!("message {} was cancelled", held.envelope.id));
-            self.drop_one(held);
+            self.drop_one(&held);
             return None;
         }
         let Some(options) = Options::of(&held.text) else {
@@ -117,7 +117,7 @@ impl Subscription {
         let cancelled: VecDeque<Held> = cancelled;
         let found = !tickets.is_empty() || !cancelled.is_empty();
         for held in cancelled {
-            self.drop_one(held);
+            self.drop_one(&held);
         }
         found
     }

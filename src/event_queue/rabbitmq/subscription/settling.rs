@@ -1,6 +1,6 @@
 //! What becomes of a message: it is acknowledged, goes elsewhere and is acknowledged then, or goes back.
 
-use super::{Command, Held, Place, REMEMBERED, Subscription};
+use super::{Command, Held, Place, Subscription};
 use crate::{
     error::Error,
     event_queue::{
@@ -19,15 +19,43 @@ use std::{
 /// How often a message whose way on was not stored is published again.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// What has become of a message here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// The attempt of that key has ended.
+    Done,
+    /// The message of that key was published anew, as a copy.
+    Moved,
+}
+
+/// What is remembered of a message after the broker was told that it is not here any more; it may not have heard.
+pub struct Past {
+    key: Arc<str>,
+    end: End,
+}
+
+impl Past {
+    fn done(attempt: &str) -> Self {
+        Self { key: attempt.into(), end: End::Done }
+    }
+
+    fn moved(key: &str) -> Self {
+        Self { key: key.into(), end: End::Moved }
+    }
+}
+
 impl Subscription {
     /// A run has ended.
     pub(super) fn ended(&mut self, run: Run<Held>, outcome: Outcome) {
         let Run { options, retried, inner: held, .. } = run;
         let Some(place) = held.place else {
             // Its delivery was lost, and the broker gives it to somebody; if that is this node it is known here.
-            self.orphans.remove(held.envelope.key());
+            let attempt = held.envelope.attempt();
+            if let Some(attempt) = attempt {
+                self.orphans.remove(attempt);
+            }
             if matches!(outcome, Outcome::Processed) || held.cancelled {
-                self.remember(held.envelope.key().to_owned());
+                self.remember(attempt.map(Past::done));
             } else if !matches!(outcome, Outcome::Returned) {
                 self.log(
                     Level::Warn,
@@ -40,9 +68,9 @@ impl Subscription {
             return;
         };
         match outcome {
-            Outcome::Processed => self.settle(held.envelope, place),
+            Outcome::Processed => self.settle(&held.envelope, place),
             Outcome::Returned => self.hand_back(held),
-            Outcome::Failed(_) if held.cancelled => self.settle(held.envelope, place),
+            Outcome::Failed(_) if held.cancelled => self.settle(&held.envelope, place),
             Outcome::Failed(_) if options.allows_retry(retried) => {
                 let pause = options.pause(retried);
                 // Nodes that say what has failed were not ended by it.
@@ -57,14 +85,14 @@ impl Subscription {
         }
     }
 
-    pub(super) fn settle(&mut self, envelope: Envelope, place: Place) {
-        self.remember(envelope.nonce.unwrap_or(envelope.id));
+    pub(super) fn settle(&mut self, envelope: &Envelope, place: Place) {
+        self.remember(envelope.attempt().map(Past::done));
         self.done(place);
     }
 
-    pub(super) fn drop_one(&mut self, held: Held) {
+    pub(super) fn drop_one(&mut self, held: &Held) {
         if let Some(place) = held.place {
-            self.settle(held.envelope, place);
+            self.settle(&held.envelope, place);
         }
     }
 
@@ -76,16 +104,42 @@ impl Subscription {
         }
     }
 
-    /// The message is published elsewhere, and acknowledged here once that is stored.
+    /// The attempt has ended, and another of the message is published elsewhere.
     pub(super) fn move_on(
         &mut self,
         place: Place,
         target: Target,
-        mut envelope: Envelope,
+        envelope: Envelope,
         text: Vec<u8>,
     ) {
-        let key = envelope.key().to_owned();
-        envelope.nonce = Some(self.shared.unique.next());
+        let past = envelope.attempt().map(Past::done);
+        let nonce = Some(self.shared.unique.next());
+        self.replace(place, target, Envelope { nonce, origin: None, ..envelope }, text, past);
+    }
+
+    /// The message is published elsewhere as it is: it was not attempted here.
+    pub(super) fn copy_on(
+        &mut self,
+        place: Place,
+        target: Target,
+        envelope: Envelope,
+        text: Vec<u8>,
+    ) {
+        self.log(Level::Debug, &format!("message {} is published anew, as a copy", envelope.id));
+        let past = envelope.attempt().is_some().then(|| Past::moved(envelope.key()));
+        let copy = envelope.copied(self.shared.unique.next());
+        self.replace(place, target, copy, text, past);
+    }
+
+    /// Publishes what takes the place of a delivery, which is acknowledged once that is stored, and remembered as `past`.
+    fn replace(
+        &mut self,
+        place: Place,
+        target: Target,
+        envelope: Envelope,
+        text: Vec<u8>,
+        past: Option<Past>,
+    ) {
         self.moving += 1;
         let (publisher, channel) = (self.shared.publisher.clone(), Arc::clone(&self.channel));
         let (own, current, consumer) =
@@ -115,7 +169,7 @@ impl Subscription {
                 }
             };
             if let Some(own) = own.upgrade() {
-                _ = own.send(Command::Moved(place, key, stored));
+                _ = own.send(Command::Moved(place, past, stored));
             }
         };
         self.shared.spawn(task);
@@ -130,7 +184,7 @@ impl Subscription {
         if held.returns > 0 {
             // Put back again and again it could not be told from one that ends its nodes.
             let envelope = Envelope { crashes: self.crashes(&held), ..held.envelope };
-            self.move_on(place, Target::Main, envelope, held.text);
+            self.copy_on(place, Target::Main, envelope, held.text);
             return;
         }
         let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
@@ -181,11 +235,17 @@ impl Subscription {
         }
     }
 
-    pub(super) fn remember(&mut self, key: String) {
-        self.settled.push_back(key);
-        if self.settled.len() > REMEMBERED {
-            self.settled.pop_front();
-        }
+    pub(super) fn remember(&mut self, past: Option<Past>) {
+        let Some(Past { key, end }) = past else { return };
+        *self.past.entry(key, end) = end;
+    }
+
+    /// Whether a delivery is of what has ended here.
+    pub(super) fn is_past(&self, envelope: &Envelope) -> bool {
+        let is = |key, end| self.past.get(key) == Some(&end);
+        envelope
+            .attempt()
+            .is_some_and(|attempt| is(attempt, End::Done) || is(envelope.key(), End::Moved))
     }
 
     pub(super) fn acknowledge(&mut self) {

@@ -146,9 +146,11 @@ impl Subscription {
         for ticket in &lost {
             let Some(run) = running.get_mut(*ticket) else { continue };
             run.inner.place = None;
-            let key = run.inner.envelope.key().to_owned();
-            keys.push(key.clone());
-            self.orphans.insert(key, *ticket);
+            let envelope = &run.inner.envelope;
+            keys.push(envelope.key().to_owned());
+            if let Some(attempt) = envelope.attempt() {
+                self.orphans.insert(attempt.to_owned(), *ticket);
+            }
         }
         drop(running);
         if !lost.is_empty() {

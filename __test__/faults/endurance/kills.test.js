@@ -1,8 +1,8 @@
 'use strict';
 // Processes that are killed at any moment: what the journal accepted runs, whoever is killed.
 
-const { EventQueue } = require('../..');
-const { child, temporaryFolder, until } = require('../support');
+const { EventQueue } = require('../../..');
+const { child, temporaryFolder, until } = require('../../support');
 
 test('20 kills at random moments lose no accepted message', async () => {
   const folder = temporaryFolder();

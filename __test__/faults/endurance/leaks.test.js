@@ -2,7 +2,7 @@
 // A million operations of each kind leave no memory behind. Each runs in a process of its own,
 // with the garbage collector at hand; what is compared is the growth over the second half.
 
-const { child, temporaryFolder } = require('../support');
+const { child, temporaryFolder } = require('../../support');
 
 /** Runs `work(n)` for n operations twice, and gives the growth in bytes over the second run. */
 const grown = async (setUp, work) => {

@@ -1,7 +1,7 @@
 'use strict';
 // Worker threads that come and go, also in the middle of work.
 
-const { child, temporaryFolder, ROOT } = require('../support');
+const { child, temporaryFolder, ROOT } = require('../../support');
 
 const PROGRAM = `
   const mortise = require(${JSON.stringify(ROOT)});
