@@ -340,11 +340,11 @@ var Batch = class {
   /** Hands over what has been gathered, without waiting for the microtask. */
   flush() {
     if (this.commands === 0) return;
-    const { commands, text: text2, numbers: numbers2, filled } = this;
+    const { commands, text, numbers: numbers2, filled } = this;
     this.commands = 0;
     this.text = "";
     this.filled = 0;
-    this.submit(commands, text2, numbers2, filled, text2.length);
+    this.submit(commands, text, numbers2, filled, text.length);
   }
   reserve(numbers2) {
     const needed = this.filled + numbers2;
@@ -492,8 +492,8 @@ function filterKeys(keys, pattern) {
   const glob = binding.globNew(pattern);
   return [...keys].filter((key) => binding.globMatches(glob, key));
 }
-function literal(text2) {
-  return text2.replace(/[*?[\]\\^]/g, "\\$&");
+function literal(text) {
+  return text.replace(/[*?[\]\\^]/g, "\\$&");
 }
 
 // lib/cache/memory-store.ts
@@ -766,14 +766,14 @@ function checkMax(max) {
   return max;
 }
 function describe(value) {
-  let text2;
+  let text;
   try {
-    text2 = ["bigint", "symbol", "number"].includes(typeof value) ? String(value) : JSON.stringify(value);
+    text = ["bigint", "symbol", "number"].includes(typeof value) ? String(value) : JSON.stringify(value);
   } catch {
-    text2 = void 0;
+    text = void 0;
   }
-  text2 ??= String(Object.prototype.toString.call(value) === "[object Undefined]" ? void 0 : typeof value);
-  return text2.length > 100 ? `${text2.slice(0, 100)}\u2026` : text2;
+  text ??= String(Object.prototype.toString.call(value) === "[object Undefined]" ? void 0 : typeof value);
+  return text.length > 100 ? `${text.slice(0, 100)}\u2026` : text;
 }
 
 // lib/redis/connection.ts
@@ -835,11 +835,11 @@ function pick(from, names) {
   return Object.fromEntries(names.filter((name) => values[name] !== void 0 && values[name] !== null).map((name) => [name, values[name]]));
 }
 function texts(tls) {
-  const text2 = (value) => {
-    if (Array.isArray(value)) return value.map(text2).join("\n");
+  const text = (value) => {
+    if (Array.isArray(value)) return value.map(text).join("\n");
     return value instanceof Uint8Array ? Buffer.from(value).toString() : value;
   };
-  return Object.fromEntries(Object.entries(tls).map(([name, value]) => [name, text2(value)]));
+  return Object.fromEntries(Object.entries(tls).map(([name, value]) => [name, text(value)]));
 }
 
 // lib/redis/connection.ts
@@ -854,7 +854,7 @@ var RedisConnection = class RedisConnection extends import_node_events.EventEmit
     super();
     this.options = serializeOptions(options);
     binding.redisShown(this.options);
-    if (logger) this.onLine = (level, text2) => logger[level](text2);
+    if (logger) this.onLine = (level, text) => logger[level](text);
   }
   /** Where a line for the log goes, one for each change. */
   onLine;
@@ -1001,10 +1001,10 @@ var TieredConnection = class extends RedisConnection {
   look(key) {
     const handle = this.handle ?? this.open();
     const epoch = this.counts[0];
-    const text2 = binding.tieredGet(handle, key);
-    if (text2 === void 0) return void 0;
+    const text = binding.tieredGet(handle, key);
+    if (text === void 0) return void 0;
     const { found, numbers: numbers2 } = this;
-    found.text = text2;
+    found.text = text;
     found.bucket = numbers2[BUCKET];
     found.version = numbers2[VERSION];
     found.left = numbers2[LEFT];
@@ -1096,8 +1096,8 @@ function shareConnection(options, kind, logger) {
 }
 function open2(key, connection) {
   const shared3 = { connection, users: 0, loggers: /* @__PURE__ */ new Map() };
-  const tell = (level, text2) => {
-    for (const logger of shared3.loggers.keys()) logger[level](text2);
+  const tell = (level, text) => {
+    for (const logger of shared3.loggers.keys()) logger[level](text);
   };
   connection.onLine = tell;
   connections.set(key, shared3);
@@ -1172,7 +1172,7 @@ var RedisStore = class {
     if (keys.length === 0) return [];
     try {
       const texts2 = await this.client.operate(Operation.GET_MANY, keys);
-      return texts2.map((text2, i) => parse(keys[i], text2));
+      return texts2.map((text, i) => parse(keys[i], text));
     } catch (error) {
       if (isAway(error)) return keys.map(() => void 0);
       throw named(error, keys[0]);
@@ -1226,13 +1226,13 @@ var RedisStore = class {
     checkKey(key);
     const life = lifetime(this.defaultTtl);
     await this.write([key], async () => {
-      let text2 = await this.client.send(["GET", key]);
+      let text = await this.client.send(["GET", key]);
       for (let i = 0; i < EDIT_ATTEMPTS; i++) {
-        const next = this.serialize(key, change(parse(key, text2)));
-        const expected = text2 === null ? ["0", ""] : ["1", text2];
+        const next = this.serialize(key, change(parse(key, text)));
+        const expected = text === null ? ["0", ""] : ["1", text];
         const found = await this.client.operate(Operation.REPLACE, [key, ...expected, next, String(life)]);
         if (found === null) return;
-        text2 = found[0] ?? null;
+        text = found[0] ?? null;
       }
       throw new MortiseError("E_CONTENDED", `the value at ${key} is changed by others all the time`);
     });
@@ -1264,10 +1264,10 @@ var RedisStore = class {
   }
   /** As {@link set}, if `owner` still has the lease to load `key`; it is given back then. */
   async setUnderLease(key, lease, value, ttl, owner) {
-    const [, , text2 = "", , life = "0"] = this.setCommand(key, value, ttl);
+    const [, , text = "", , life = "0"] = this.setCommand(key, value, ttl);
     let stored = false;
     await this.write([key], async () => {
-      stored = await this.client.operate(Operation.SET_UNDER_LEASE, [key, lease, owner, text2, life]) === 1;
+      stored = await this.client.operate(Operation.SET_UNDER_LEASE, [key, lease, owner, text, life]) === 1;
     });
     return stored;
   }
@@ -1298,33 +1298,33 @@ var RedisStore = class {
   setCommand(key, value, ttl) {
     checkKey(key);
     const life = lifetime(ttl === void 0 || ttl === null ? this.defaultTtl : checkTtl(ttl));
-    const text2 = this.serialize(key, value);
+    const text = this.serialize(key, value);
     if (life < 0) return ["DEL", key];
-    return life === 0 ? ["SET", key, text2] : ["SET", key, text2, "PX", String(life)];
+    return life === 0 ? ["SET", key, text] : ["SET", key, text, "PX", String(life)];
   }
   serialize(key, value) {
     if (!this.isCacheable(value)) {
       throw new MortiseError("E_NOT_CACHEABLE", `"${describeBare(value)}" is not a cacheable value`);
     }
-    let text2;
+    let text;
     try {
-      text2 = JSON.stringify(value);
+      text = JSON.stringify(value);
     } catch (cause) {
       throw new MortiseError("E_NOT_SERIALIZABLE", `the value for ${key} cannot be written as JSON`, { cause });
     }
-    if (text2 === void 0) throw new MortiseError("E_NOT_SERIALIZABLE", `the value for ${key} cannot be written as JSON`);
-    return text2;
+    if (text === void 0) throw new MortiseError("E_NOT_SERIALIZABLE", `the value for ${key} cannot be written as JSON`);
+    return text;
   }
 };
 function lifetime(ttl) {
   return ttl < 0 ? -1 : Math.min(Math.ceil(ttl), Number.MAX_SAFE_INTEGER / 2);
 }
-function parse(key, text2) {
-  if (text2 === null) return void 0;
+function parse(key, text) {
+  if (text === null) return void 0;
   try {
-    return JSON.parse(text2);
+    return JSON.parse(text);
   } catch (cause) {
-    throw new MortiseError("E_MALFORMED", `the entry at ${key} is not JSON: ${describe(text2)}`, { cause });
+    throw new MortiseError("E_MALFORMED", `the entry at ${key} is not JSON: ${describe(text)}`, { cause });
   }
 }
 var OF_THE_SERVER = /* @__PURE__ */ new Set(["E_REDIS", "E_UNAVAILABLE", "E_TIMEOUT", "E_CLOSED"]);
@@ -1435,8 +1435,8 @@ async function within(loading, limit, key) {
   if (limit === Infinity) return loading;
   let timer;
   const late = new Promise((_, reject) => {
-    const text2 = `the loader of ${key} did not end within ${limit} ms`;
-    timer = setTimeout(() => reject(new MortiseError("E_LOADER_TIMEOUT", text2)), Math.min(limit, 2 ** 31 - 1));
+    const text = `the loader of ${key} did not end within ${limit} ms`;
+    timer = setTimeout(() => reject(new MortiseError("E_LOADER_TIMEOUT", text)), Math.min(limit, 2 ** 31 - 1));
   });
   try {
     return await Promise.race([loading, late]);
@@ -2012,8 +2012,8 @@ var RedisCounter = class {
   cache;
   store;
   async get(key) {
-    const text2 = await this.store.client.send(["GET", this.cache.key(key)]);
-    return text2 === null ? 0 : Number(text2);
+    const text = await this.store.client.send(["GET", this.cache.key(key)]);
+    return text === null ? 0 : Number(text);
   }
   async incr(key, ttl) {
     return this.incrby(key, 1, ttl);
@@ -2153,10 +2153,10 @@ var TieredStore = class extends RedisStore {
     if (typeof key !== "string") checkKey(key);
     const found = this.client.look(key);
     if (found === void 0) return void 0;
-    const { text: text2, left, bucket, version, epoch } = found;
-    const value = parse(key, text2);
+    const { text, left, bucket, version, epoch } = found;
+    const value = parse(key, text);
     if (value === null || typeof value !== "object") return value;
-    this.keep(key, { value, deadline: performance.now() + left, bucket, version, epoch, size: text2.length });
+    this.keep(key, { value, deadline: performance.now() + left, bucket, version, epoch, size: text.length });
     return this.reference ? value : copyOfJson(value);
   }
   keep(key, memo) {
@@ -2707,8 +2707,8 @@ function serialize(channel, value) {
   try {
     return JSON.stringify(value);
   } catch (cause) {
-    const text2 = `the message for event queue channel ${channel} cannot be written as JSON`;
-    throw new MortiseError("E_NOT_SERIALIZABLE", text2, { cause });
+    const text = `the message for event queue channel ${channel} cannot be written as JSON`;
+    throw new MortiseError("E_NOT_SERIALIZABLE", text, { cause });
   }
 }
 
@@ -2716,16 +2716,16 @@ function serialize(channel, value) {
 var import_promises = require("node:fs/promises");
 var import_node_path2 = require("node:path");
 async function readSnapshot(path, logger) {
-  let text2;
+  let text;
   try {
-    text2 = await (0, import_promises.readFile)(path, "utf8");
+    text = await (0, import_promises.readFile)(path, "utf8");
   } catch (error) {
     if (error.code === "ENOENT") return {};
     throw Object.assign(error, { message: `the event queue's file ${path} cannot be read: ${error.message}` });
   }
   let snapshot;
   try {
-    snapshot = parse2(text2);
+    snapshot = parse2(text);
   } catch (error) {
     const target2 = `${path}.unreadable-${Date.now()}`;
     await (0, import_promises.rename)(path, target2);
@@ -2747,12 +2747,12 @@ async function removeSnapshot(path) {
 async function saveSnapshot(path, snapshot, logger) {
   const present = merge(await readSnapshot(path, logger), snapshot);
   if (Object.keys(present).length === 0) return;
-  const text2 = `{${Object.entries(present).map(([channel, messages]) => `${JSON.stringify(channel)}:[${messages.flatMap((message) => serialize2(channel, message, logger)).join(",")}]`).join(",")}}`;
+  const text = `{${Object.entries(present).map(([channel, messages]) => `${JSON.stringify(channel)}:[${messages.flatMap((message) => serialize2(channel, message, logger)).join(",")}]`).join(",")}}`;
   await (0, import_promises.mkdir)((0, import_node_path2.dirname)(path), { recursive: true });
   const temporary = `${path}.${process.pid}.tmp`;
   const file = await (0, import_promises.open)(temporary, "w");
   try {
-    await file.writeFile(text2);
+    await file.writeFile(text);
     await file.sync();
   } finally {
     await file.close();
@@ -2767,8 +2767,8 @@ function serialize2(channel, message, logger) {
     return [];
   }
 }
-function parse2(text2) {
-  const value = JSON.parse(text2);
+function parse2(text) {
+  const value = JSON.parse(text);
   const valid = isObject(value) && Object.values(value).every((messages) => Array.isArray(messages) && messages.every((message) => isObject(message) && (message.options === void 0 || isObject(message.options))));
   if (!valid) throw new Error("it does not hold messages by channel");
   return value;
@@ -2915,11 +2915,11 @@ var MemoryEventQueueAdapter = class MemoryEventQueueAdapter {
   /** Puts a message into its channel. */
   enqueue(channel, id, content, options, due) {
     const { journal } = this;
-    const text2 = journal && serialize(channel, content);
+    const text = journal && serialize(channel, content);
     const optionsText = journal && serialize(channel, options);
     const job = new Job(channel, id, content, options, options.retried ?? 0, journal ? journal.number() : 0, due);
     this.place(job);
-    if (journal) job.stored = this.write(journal, job, text2, optionsText);
+    if (journal) job.stored = this.write(journal, job, text, optionsText);
     return job;
   }
   place(job) {
@@ -2993,10 +2993,10 @@ var MemoryEventQueueAdapter = class MemoryEventQueueAdapter {
     }
     this.options.logger?.error(`message ${job.id} of event queue channel ${job.channel} failed for good, and is a dead letter`, error);
     this.forget(job, channel);
-    const text2 = messageOf(error);
-    if (job.seq > 0) this.journal?.dead(job.seq, text2);
+    const text = messageOf(error);
+    if (job.seq > 0) this.journal?.dead(job.seq, text);
     job.end(false);
-    this.bury(job, text2);
+    this.bury(job, text);
   }
   bury({ channel, id, content, options, seq }, error) {
     const dropped = this.deadLetters(channel).add({ id, content, options, error, seq });
@@ -3030,8 +3030,8 @@ var MemoryEventQueueAdapter = class MemoryEventQueueAdapter {
       const jobs = binding.queueDrain(this.host.handle, channel.number).map((slot) => this.host.jobs[slot]);
       for (const job of jobs) {
         if (job.running && !job.cancelled) {
-          const text2 = `message ${job.id} of event queue channel ${job.channel} was not finished when the queue closed, and will be processed again`;
-          this.options.logger?.warn(text2);
+          const text = `message ${job.id} of event queue channel ${job.channel} was not finished when the queue closed, and will be processed again`;
+          this.options.logger?.warn(text);
         }
         this.forget(job, channel);
         job.abandoned = true;
@@ -3155,11 +3155,11 @@ function isMilliseconds(value) {
 
 // lib/event-queue/server-job.ts
 var ServerJob = class {
-  constructor(ticket, id, retried, queueOptions2, content, begun) {
+  constructor(ticket, id, retried, queueOptions, content, begun) {
     this.ticket = ticket;
     this.id = id;
     this.retried = retried;
-    this.queueOptions = queueOptions2;
+    this.queueOptions = queueOptions;
     this.content = content;
     this.begun = begun;
   }
@@ -3261,9 +3261,9 @@ var ServerChannel = class {
     queueMicrotask(this.run);
   }
   /** Messages begin. */
-  begin(text2) {
+  begin(text) {
     this.fetching = false;
-    const [changes, until, ...arrived] = JSON.parse(text2);
+    const [changes, until, ...arrived] = JSON.parse(text);
     let lost = 0;
     for (const [ticket, id, retried, message] of arrived) {
       const now = performance.now();
@@ -3537,15 +3537,15 @@ var ServerQueueAdapter = class ServerQueueAdapter {
   /** As `publish`, with a channel and options that were checked. @internal */
   publishChecked(channel, message, options) {
     if (!this.connected) return Promise.reject(closed(`publish on channel "${channel}"`));
-    let text2;
+    let text;
     try {
-      text2 = serialize3(channel, message, options);
+      text = serialize3(channel, message, options);
     } catch (error) {
       return Promise.reject(error);
     }
     const { delay = 0, id } = options;
     const promise = this.completions.promise(channel);
-    this.outgoing.add([this.completions.last, delay, id === void 0 ? 0 : 1], channel, id ?? "", text2);
+    this.outgoing.add([this.completions.last, delay, id === void 0 ? 0 : 1], channel, id ?? "", text);
     return promise;
   }
   async cancel(channel, id) {
@@ -3570,8 +3570,8 @@ var ServerQueueAdapter = class ServerQueueAdapter {
     const ask = (what, start) => this.wait((sequence) => start(this.opening(`${what} dead letters of channel "${channel}"`), this.completions.listener, sequence));
     const list = async () => {
       const letters = await ask("list", (...to) => binding.serverQueueDeadLetters(...to, channel));
-      return letters.map(([id, error, text2]) => {
-        const [options, content] = parse3(text2);
+      return letters.map(([id, error, text]) => {
+        const [options, content] = parse3(text);
         return { id, content, options, error };
       });
     };
@@ -3673,13 +3673,13 @@ function serialize3(channel, content, options) {
     throw unserializable(channel, cause);
   }
 }
-function parse3(text2) {
+function parse3(text) {
   try {
-    const parts = JSON.parse(text2);
+    const parts = JSON.parse(text);
     if (Array.isArray(parts) && typeof parts[0] === "object" && parts[0] !== null) return [restore(parts[0]), parts[1]];
   } catch {
   }
-  return [{}, text2];
+  return [{}, text];
 }
 function closed(what) {
   return new MortiseError("E_CLOSED", `event queue not connected, cannot ${what}`);
@@ -4506,11 +4506,11 @@ var RedisLockAdapter = class {
     return this.#open().holders();
   }
   #open() {
-    this.#locks ??= new RedisLocks(this.#options, this.#app, `${(0, import_node_os2.hostname)()}:${process.pid}`, this.#gracePeriod, (level, text2) => this.#tell(level, text2));
+    this.#locks ??= new RedisLocks(this.#options, this.#app, `${(0, import_node_os2.hostname)()}:${process.pid}`, this.#gracePeriod, (level, text) => this.#tell(level, text));
     return this.#locks;
   }
-  #tell(level, text2) {
-    this.#logger[level]?.(text2);
+  #tell(level, text) {
+    this.#logger[level]?.(text);
   }
   #again = (key, ttl) => this.#open().request({ key, wait: Infinity, lease: ttl, hold: ttl, convert: (grant) => grant });
   #reserve = (grant, key) => new KeyLock(key, grant, this.#again);
@@ -4707,9 +4707,9 @@ var Outgoing = class {
     });
   }
   /** Adds a message. The promise is that of its part; nobody needs to wait for it. */
-  add(values, channel, text2) {
+  add(values, channel, text) {
     const part = this.part ?? this.begin();
-    this.batch.add(values, channel, text2);
+    this.batch.add(values, channel, text);
     return part;
   }
   /** Hands over what has been added. */
@@ -4795,12 +4795,12 @@ var NativePubSubAdapter = class NativePubSubAdapter {
     await waitFor((listener, sequence) => binding.busUnsubscribe(this.member, channel, listener, sequence));
   }
   /** Resolves when the carrier has the text. Rejects with `E_CLOSED` when the adapter is not connected. */
-  async publish(channel, text2) {
+  async publish(channel, text) {
     if (!this.connected) {
       throw new MortiseError("E_CLOSED", `the pub/sub adapter is not connected, cannot publish on ${channel}`);
     }
     try {
-      await this.outgoing.add([], channel, text2);
+      await this.outgoing.add([], channel, text);
     } catch (error) {
       throw unpublished(error, channel);
     }
@@ -4809,13 +4809,13 @@ var NativePubSubAdapter = class NativePubSubAdapter {
     this.hearings.delete(channel);
     this.byId.delete(hearing.id);
   }
-  static heard(self, id, gap, text2) {
-    self.hear(id, gap, text2);
+  static heard(self, id, gap, text) {
+    self.hear(id, gap, text);
   }
-  hear(id, gap, text2) {
+  hear(id, gap, text) {
     if (!this.connected) return;
     for (const [callback, onGap] of this.byId.get(id)?.callbacks ?? []) {
-      if (gap === 0) void callback(text2);
+      if (gap === 0) void callback(text);
       else void onGap?.({ reason: reasonOf(gap) });
     }
   }
@@ -5029,12 +5029,12 @@ var PubSubManager = class PubSubManager {
    */
   async publish(channel, message, options = {}) {
     const full = this.getFullChannel(channel);
-    const text2 = serialize4(channel, message);
+    const text = serialize4(channel, message);
     const { skipSelf = this.skipSelf, onlySelf } = options ?? {};
     const { adapter } = this;
     if (adapter instanceof NativePubSubAdapter) {
       if (!this.open || !adapter.isConnected()) return this.warnUnconnected(full);
-      const published = this.outgoing.add([flagsOf(skipSelf, onlySelf, text2 === void 0)], full, text2 ?? "");
+      const published = this.outgoing.add([flagsOf(skipSelf, onlySelf, text === void 0)], full, text ?? "");
       if (adapter.takesAtOnce) return;
       try {
         return await published;
@@ -5062,8 +5062,8 @@ var PubSubManager = class PubSubManager {
   async hear(channel) {
     const { adapter, handle } = this;
     if (this.heard.has(channel) || !adapter) return;
-    const callback = (text2) => {
-      if (this.open) binding.pubSubReceive(this.handle, channel, text2);
+    const callback = (text) => {
+      if (this.open) binding.pubSubReceive(this.handle, channel, text);
     };
     this.heard.set(channel, callback);
     try {
@@ -5090,13 +5090,13 @@ var PubSubManager = class PubSubManager {
     if (gap === 0) self.deliver(id, payload);
     else self.tell(id, gap);
   }
-  deliver(id, text2) {
+  deliver(id, text) {
     if (!this.open) return;
-    if (id < 0) return this.app.logger?.warn(`pub/sub: a text that is no message was dropped, ${text2}`);
+    if (id < 0) return this.app.logger?.warn(`pub/sub: a text that is no message was dropped, ${text}`);
     const subscription = this.byId.get(id);
     if (!subscription) return;
     try {
-      const result = subscription.callback(text2 === void 0 ? void 0 : JSON.parse(text2));
+      const result = subscription.callback(text === void 0 ? void 0 : JSON.parse(text));
       if (typeof result?.then === "function") this.watch(result, "the subscriber", subscription);
     } catch (error) {
       this.failed("the subscriber", subscription, error);
@@ -5135,8 +5135,8 @@ function serialize4(channel, message) {
   try {
     return JSON.stringify(message);
   } catch (cause) {
-    const text2 = `the message for channel ${channel} cannot be written as JSON`;
-    throw new MortiseError("E_NOT_SERIALIZABLE", text2, { cause });
+    const text = `the message for channel ${channel} cannot be written as JSON`;
+    throw new MortiseError("E_NOT_SERIALIZABLE", text, { cause });
   }
 }
 function redisAdapter(app, options) {
@@ -5249,8 +5249,8 @@ function rolledBack(channel) {
   return new MortiseError("E_TRANSACTION_ROLLED_BACK", `the transaction was rolled back, nothing was published on ${channel}`);
 }
 function timedOut(channel, message) {
-  const text2 = `Publish message to ${channel} timeout, channel: ${channel}, message: ${safeJson(message)}`;
-  return new MortiseError("E_TRANSACTION_TIMEOUT", text2);
+  const text = `Publish message to ${channel} timeout, channel: ${channel}, message: ${safeJson(message)}`;
+  return new MortiseError("E_TRANSACTION_TIMEOUT", text);
 }
 function safeJson(value) {
   try {
@@ -5269,8 +5269,8 @@ var stderrLogger = {
 };
 function write(level, message, details) {
   const cause = details instanceof Error || isErrorOfAnotherRealm(details) ? details : void 0;
-  const text2 = cause?.stack ?? (details === void 0 ? "" : safeJson2(details));
-  process.stderr.write(`[mortise] ${level}: ${maskSecrets(text2 ? `${message} ${text2}` : message)}
+  const text = cause?.stack ?? (details === void 0 ? "" : safeJson2(details));
+  process.stderr.write(`[mortise] ${level}: ${maskSecrets(text ? `${message} ${text}` : message)}
 `);
 }
 function isErrorOfAnotherRealm(value) {
@@ -5283,8 +5283,8 @@ function safeJson2(value) {
     return Object.prototype.toString.call(value);
   }
 }
-function maskSecrets(text2) {
-  return text2.replace(/(\b[a-z][a-z0-9+.-]*:\/\/[^\s:@/]*):[^\s@/]+@/gi, "$1:***@");
+function maskSecrets(text) {
+  return text.replace(/(\b[a-z][a-z0-9+.-]*:\/\/[^\s:@/]*):[^\s@/]+@/gi, "$1:***@");
 }
 
 // lib/worker-id/redis-adapter.ts
@@ -5345,8 +5345,8 @@ var RedisWorkerIdAdapter = class RedisWorkerIdAdapter {
     if (binding.workerIdIsHolding(this.node)) holding.add(this);
     else holding.delete(this);
   }
-  static told(self, _, level, text2) {
-    self.logger[LEVELS[level]](text2);
+  static told(self, _, level, text) {
+    self.logger[LEVELS[level]](text);
     self.keepWhileHolding();
     if (LEVELS[level] === "error") self.onLost?.();
   }
@@ -5397,6 +5397,32 @@ var WorkerIdAllocator = class {
   }
 };
 
+// lib/app/environment.ts
+function variable(environment, name) {
+  return environment[name] || void 0;
+}
+function queueServer(environment, adapter, redis) {
+  if (adapter === "rabbitmq") return variable(environment, "QUEUE_ADAPTER_RABBITMQ_URL");
+  return variable(environment, "QUEUE_ADAPTER_REDIS_URL") ?? redis;
+}
+function placement(environment, redis) {
+  const text = (name) => variable(environment, name);
+  const pubSub = text("PUBSUB_ADAPTER_REDIS_URL");
+  const adapter = text("QUEUE_ADAPTER");
+  const queue = adapter === void 0 ? void 0 : { adapter, url: queueServer(environment, adapter, redis) };
+  const locks2 = { defaultAdapter: text("LOCK_ADAPTER_DEFAULT"), url: text("LOCK_ADAPTER_REDIS_URL") ?? redis };
+  const queued = adapter === "redis" ? queue : void 0;
+  const locked = locks2.defaultAdapter === "redis" ? locks2 : void 0;
+  const joined = pubSub ?? queued ?? locked ?? (adapter === "rabbitmq" ? redis : void 0);
+  return {
+    cache: { defaultStore: text("CACHE_DEFAULT_STORE"), max: text("CACHE_MEMORY_MAX"), url: text("CACHE_REDIS_URL") ?? redis },
+    pubSub: pubSub === void 0 ? void 0 : { url: pubSub },
+    queue,
+    locks: locks2,
+    workerIds: joined === void 0 ? void 0 : { url: redis ?? pubSub ?? queued?.url ?? locked?.url }
+  };
+}
+
 // lib/app/options.ts
 var KNOWN4 = {
   name: void 0,
@@ -5418,52 +5444,27 @@ function resolveOptions(options, environment = process.env) {
   if (options.name !== void 0 && (typeof options.name !== "string" || options.name === "")) {
     throw invalid(`the option name is a string that is not empty: ${String(options.name)}`);
   }
-  const redis = options.redis ?? text(environment.REDIS_URL);
-  const fallback = (variable) => text(environment[variable]) ?? redis;
+  const redis = options.redis ?? variable(environment, "REDIS_URL");
+  const { cache, pubSub, queue, locks: locks2, workerIds } = placement(environment, redis);
+  const adapter = options.eventQueue?.adapter ?? queue?.adapter;
   return {
     ...options,
     redis,
-    cacheManager: cacheOptions(options.cacheManager ?? {}, environment, fallback("CACHE_REDIS_URL")),
-    pubSubManager: pubSubOptions(options.pubSubManager ?? {}, environment, redis),
+    cacheManager: cacheOptions(options.cacheManager ?? {}, cache),
+    // The variable names no adapter beside it: who sets it wants this one.
+    pubSubManager: defined({ adapter: pubSub && "redis", url: pubSub?.url ?? redis, ...options.pubSubManager }),
     syncMessageManager: { ...options.syncMessageManager },
-    eventQueue: queueOptions(options.eventQueue ?? {}, environment, redis),
-    lockManager: defined({
-      defaultAdapter: text(environment.LOCK_ADAPTER_DEFAULT),
-      url: fallback("LOCK_ADAPTER_REDIS_URL"),
-      ...options.lockManager
-    }),
-    workerIdAllocator: workerIdOptions(options.workerIdAllocator ?? {}, environment, redis)
+    eventQueue: defined({ url: queueServer(environment, adapter, redis), ...options.eventQueue, adapter }),
+    lockManager: defined({ ...locks2, ...options.lockManager }),
+    workerIdAllocator: defined({ adapter: workerIds && "redis", url: workerIds ? workerIds.url : redis, ...options.workerIdAllocator })
   };
 }
-function cacheOptions(given, environment, url) {
-  const max = text(environment.CACHE_MEMORY_MAX);
+function cacheOptions(given, { defaultStore, max, url }) {
   const stores = { ...given.stores };
   if (max !== void 0) stores.memory = { max: Number(max), ...stores.memory };
   const server = typeof url === "object" && url !== null ? url : defined({ url });
   for (const type of ["redis", "tiered"]) if (url !== void 0) stores[type] = { ...server, ...stores[type] };
-  return defined({ defaultStore: text(environment.CACHE_DEFAULT_STORE), ...given, stores });
-}
-function queueOptions(given, environment, redis) {
-  const adapter = given.adapter ?? text(environment.QUEUE_ADAPTER);
-  const variable = adapter === "rabbitmq" ? "QUEUE_ADAPTER_RABBITMQ_URL" : "QUEUE_ADAPTER_REDIS_URL";
-  const url = text(environment[variable]) ?? (adapter === "rabbitmq" ? void 0 : redis);
-  return defined({ url, ...given, adapter });
-}
-function pubSubOptions(given, environment, redis) {
-  const url = text(environment.PUBSUB_ADAPTER_REDIS_URL);
-  return defined({ adapter: url === void 0 ? void 0 : "redis", url: url ?? redis, ...given });
-}
-function workerIdOptions(given, environment, redis) {
-  const at = (variable) => text(environment[variable]);
-  const urls = [
-    at("PUBSUB_ADAPTER_REDIS_URL"),
-    ...at("QUEUE_ADAPTER") === "redis" ? [at("QUEUE_ADAPTER_REDIS_URL") ?? redis ?? {}] : [],
-    ...at("LOCK_ADAPTER_DEFAULT") === "redis" ? [at("LOCK_ADAPTER_REDIS_URL") ?? redis ?? {}] : [],
-    // With RabbitMQ alone there may be no Redis to ask.
-    ...at("QUEUE_ADAPTER") === "rabbitmq" ? [redis] : []
-  ];
-  const joined = urls.find((url) => url !== void 0);
-  return defined({ adapter: joined === void 0 ? void 0 : "redis", url: redis ?? joined, ...given });
+  return defined({ defaultStore, ...given, stores });
 }
 function checkNames(path, given, known) {
   if (typeof given !== "object" || given === null) {
@@ -5474,9 +5475,6 @@ function checkNames(path, given, known) {
     if (known.includes(name)) continue;
     throw new MortiseError("E_UNKNOWN_OPTION", `unknown option ${path}${name}; known are: ${known.join(", ")}`);
   }
-}
-function text(value) {
-  return value === "" ? void 0 : value;
 }
 function defined(object) {
   return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== void 0));

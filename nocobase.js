@@ -72,6 +72,32 @@ function pardonCalls(object, methods, told) {
 // lib/nocobase/caches.ts
 var import__2 = require("./index.js");
 
+// lib/app/environment.ts
+function variable(environment, name) {
+  return environment[name] || void 0;
+}
+function queueServer(environment, adapter, redis) {
+  if (adapter === "rabbitmq") return variable(environment, "QUEUE_ADAPTER_RABBITMQ_URL");
+  return variable(environment, "QUEUE_ADAPTER_REDIS_URL") ?? redis;
+}
+function placement(environment, redis) {
+  const text = (name) => variable(environment, name);
+  const pubSub = text("PUBSUB_ADAPTER_REDIS_URL");
+  const adapter = text("QUEUE_ADAPTER");
+  const queue = adapter === void 0 ? void 0 : { adapter, url: queueServer(environment, adapter, redis) };
+  const locks = { defaultAdapter: text("LOCK_ADAPTER_DEFAULT"), url: text("LOCK_ADAPTER_REDIS_URL") ?? redis };
+  const queued = adapter === "redis" ? queue : void 0;
+  const locked = locks.defaultAdapter === "redis" ? locks : void 0;
+  const joined = pubSub ?? queued ?? locked ?? (adapter === "rabbitmq" ? redis : void 0);
+  return {
+    cache: { defaultStore: text("CACHE_DEFAULT_STORE"), max: text("CACHE_MEMORY_MAX"), url: text("CACHE_REDIS_URL") ?? redis },
+    pubSub: pubSub === void 0 ? void 0 : { url: pubSub },
+    queue,
+    locks,
+    workerIds: joined === void 0 ? void 0 : { url: redis ?? pubSub ?? queued?.url ?? locked?.url }
+  };
+}
+
 // lib/errors.ts
 function invalid(message) {
   return Object.assign(new TypeError(message), { code: "E_INVALID_ARGUMENT" });
@@ -84,45 +110,29 @@ function isReplacement(manager) {
   return typeof manager === "object" && manager !== null && REPLACEMENT in manager;
 }
 var QUEUES = ["memory", "redis", "rabbitmq"];
+var REDIS_URLS = ["CACHE_REDIS_URL", "PUBSUB_ADAPTER_REDIS_URL", "LOCK_ADAPTER_REDIS_URL"];
 function readEnvironment(environment = process.env) {
-  const text = (name) => environment[name] || void 0;
-  const redis = (name) => redisUrl(name, text(name));
-  const fallback = text("REDIS_URL");
-  const server = (name) => redis(name) ?? redis("REDIS_URL");
-  const pubSub = redis("PUBSUB_ADAPTER_REDIS_URL");
-  const queue = readQueue(text("QUEUE_ADAPTER"), server, text("QUEUE_ADAPTER_RABBITMQ_URL"));
-  const defaultAdapter = text("LOCK_ADAPTER_DEFAULT");
-  const defaultStore = text("CACHE_DEFAULT_STORE");
-  const lockServer = redis("LOCK_ADAPTER_REDIS_URL");
-  const locks = { defaultAdapter, url: defaultAdapter === "redis" ? server("LOCK_ADAPTER_REDIS_URL") : lockServer ?? fallback, named: lockServer !== void 0 };
-  return {
-    redis: fallback,
-    cache: {
-      defaultStore,
-      max: readMax(text("CACHE_MEMORY_MAX")),
-      url: defaultStore === "redis" || defaultStore === "tiered" ? server("CACHE_REDIS_URL") : redis("CACHE_REDIS_URL") ?? fallback
-    },
-    pubSub: pubSub === void 0 ? void 0 : { url: pubSub },
-    queue,
-    locks,
-    workerIds: workerIds(fallback, pubSub, queue, locks)
+  const redis = variable(environment, "REDIS_URL");
+  const { cache, queue, ...placed } = placement(environment, redis);
+  for (const name of REDIS_URLS) checkRedis(name, variable(environment, name));
+  const result = {
+    ...placed,
+    redis,
+    cache: { ...cache, max: readMax(cache.max) },
+    queue: queue && { adapter: knownQueue(queue.adapter), url: queue.url },
+    locks: { ...placed.locks, named: variable(environment, "LOCK_ADAPTER_REDIS_URL") !== void 0 }
   };
+  if (queue?.adapter === "redis") checkRedis("QUEUE_ADAPTER_REDIS_URL", variable(environment, "QUEUE_ADAPTER_REDIS_URL"));
+  if (queue?.adapter === "rabbitmq" && queue.url !== void 0) naming("QUEUE_ADAPTER_RABBITMQ_URL", () => new import__.RabbitMQEventQueueAdapter(queue.url));
+  const { defaultStore, url } = cache;
+  const onRedis = [(defaultStore === "redis" || defaultStore === "tiered") && url, queue?.adapter === "redis" && queue.url, placed.locks.defaultAdapter === "redis" && placed.locks.url, placed.workerIds?.url];
+  if (onRedis.includes(redis)) checkRedis("REDIS_URL", redis);
+  return result;
 }
-function readQueue(adapter, server, rabbit) {
-  if (adapter === void 0) return void 0;
+function knownQueue(adapter) {
   const known = QUEUES.find((name) => name === adapter);
-  if (!known) throw new import__.MortiseError("E_ADAPTER_UNAVAILABLE", `QUEUE_ADAPTER is ${JSON.stringify(adapter)}; known are: ${QUEUES.join(", ")}`);
-  if (known === "memory") return { adapter: known, url: void 0 };
-  if (known === "redis") return { adapter: known, url: server("QUEUE_ADAPTER_REDIS_URL") };
-  if (rabbit !== void 0) naming("QUEUE_ADAPTER_RABBITMQ_URL", () => new import__.RabbitMQEventQueueAdapter(rabbit));
-  return { adapter: known, url: rabbit };
-}
-function workerIds(fallback, pubSub, queue, locks) {
-  const queued = queue?.adapter === "redis" ? queue : void 0;
-  const locked = locks.defaultAdapter === "redis" ? locks : void 0;
-  const joined = pubSub ?? queued ?? locked ?? (queue?.adapter === "rabbitmq" ? fallback : void 0);
-  if (joined === void 0) return void 0;
-  return { url: redisUrl("REDIS_URL", fallback) ?? pubSub ?? queued?.url ?? locked?.url };
+  if (known) return known;
+  throw new import__.MortiseError("E_ADAPTER_UNAVAILABLE", `QUEUE_ADAPTER is ${JSON.stringify(adapter)}; known are: ${QUEUES.join(", ")}`);
 }
 function readMax(text) {
   if (text === void 0) return void 0;
@@ -131,15 +141,14 @@ function readMax(text) {
   if (Number.isInteger(max) && max >= 1 && max < 2 ** 31) return max;
   throw invalid(`CACHE_MEMORY_MAX is a whole number from 1: ${JSON.stringify(text)}`);
 }
-function redisUrl(variable, url) {
-  if (url !== void 0) naming(variable, () => new import__.RedisConnection(url));
-  return url;
+function checkRedis(name, url) {
+  if (url !== void 0) naming(name, () => new import__.RedisConnection(url));
 }
-function naming(variable, check) {
+function naming(variable2, check) {
   try {
     check();
   } catch (error) {
-    throw invalid(`${variable}: ${error.message}`);
+    throw invalid(`${variable2}: ${error.message}`);
   }
 }
 
@@ -315,10 +324,10 @@ var Plugged = class {
   async close() {
     await Promise.all(this.closing.map((close) => close()));
   }
-  plugWorkerIds({ workerIds: workerIds2 }) {
+  plugWorkerIds({ workerIds }) {
     const { host, name, logger } = this;
-    if (!workerIds2 || isReplacement(host.workerIdAllocator)) return;
-    host.workerIdAllocator.setAdapter(import__3.HostWorkerId.of(host, { url: workerIds2.url, app: name, logger }));
+    if (!workerIds || isReplacement(host.workerIdAllocator)) return;
+    host.workerIdAllocator.setAdapter(import__3.HostWorkerId.of(host, { url: workerIds.url, app: name, logger }));
   }
   plugPubSub({ pubSub }) {
     const { pubSubManager, syncMessageManager } = this.host;

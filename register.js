@@ -27,6 +27,37 @@ var __copyProps = (to, from, except, desc) => {
 };
 var __toCommonJS = (mod) => __copyProps(__defProp({}, "__esModule", { value: true }), mod);
 
+// lib/app/environment.ts
+function variable(environment, name) {
+  return environment[name] || void 0;
+}
+function queueServer(environment, adapter, redis) {
+  if (adapter === "rabbitmq") return variable(environment, "QUEUE_ADAPTER_RABBITMQ_URL");
+  return variable(environment, "QUEUE_ADAPTER_REDIS_URL") ?? redis;
+}
+function placement(environment, redis) {
+  const text = (name) => variable(environment, name);
+  const pubSub = text("PUBSUB_ADAPTER_REDIS_URL");
+  const adapter = text("QUEUE_ADAPTER");
+  const queue = adapter === void 0 ? void 0 : { adapter, url: queueServer(environment, adapter, redis) };
+  const locks2 = { defaultAdapter: text("LOCK_ADAPTER_DEFAULT"), url: text("LOCK_ADAPTER_REDIS_URL") ?? redis };
+  const queued = adapter === "redis" ? queue : void 0;
+  const locked = locks2.defaultAdapter === "redis" ? locks2 : void 0;
+  const joined = pubSub ?? queued ?? locked ?? (adapter === "rabbitmq" ? redis : void 0);
+  return {
+    cache: { defaultStore: text("CACHE_DEFAULT_STORE"), max: text("CACHE_MEMORY_MAX"), url: text("CACHE_REDIS_URL") ?? redis },
+    pubSub: pubSub === void 0 ? void 0 : { url: pubSub },
+    queue,
+    locks: locks2,
+    workerIds: joined === void 0 ? void 0 : { url: redis ?? pubSub ?? queued?.url ?? locked?.url }
+  };
+}
+var init_environment = __esm({
+  "lib/app/environment.ts"() {
+    "use strict";
+  }
+});
+
 // lib/errors.ts
 function invalid(message) {
   return Object.assign(new TypeError(message), { code: "E_INVALID_ARGUMENT" });
@@ -42,44 +73,27 @@ function markReplacement(manager) {
   Object.defineProperty(manager.prototype, REPLACEMENT, { value: true });
 }
 function readEnvironment(environment = process.env) {
-  const text = (name) => environment[name] || void 0;
-  const redis = (name) => redisUrl(name, text(name));
-  const fallback = text("REDIS_URL");
-  const server = (name) => redis(name) ?? redis("REDIS_URL");
-  const pubSub = redis("PUBSUB_ADAPTER_REDIS_URL");
-  const queue = readQueue(text("QUEUE_ADAPTER"), server, text("QUEUE_ADAPTER_RABBITMQ_URL"));
-  const defaultAdapter = text("LOCK_ADAPTER_DEFAULT");
-  const defaultStore = text("CACHE_DEFAULT_STORE");
-  const lockServer = redis("LOCK_ADAPTER_REDIS_URL");
-  const locks2 = { defaultAdapter, url: defaultAdapter === "redis" ? server("LOCK_ADAPTER_REDIS_URL") : lockServer ?? fallback, named: lockServer !== void 0 };
-  return {
-    redis: fallback,
-    cache: {
-      defaultStore,
-      max: readMax(text("CACHE_MEMORY_MAX")),
-      url: defaultStore === "redis" || defaultStore === "tiered" ? server("CACHE_REDIS_URL") : redis("CACHE_REDIS_URL") ?? fallback
-    },
-    pubSub: pubSub === void 0 ? void 0 : { url: pubSub },
-    queue,
-    locks: locks2,
-    workerIds: workerIds(fallback, pubSub, queue, locks2)
+  const redis = variable(environment, "REDIS_URL");
+  const { cache, queue, ...placed } = placement(environment, redis);
+  for (const name of REDIS_URLS) checkRedis(name, variable(environment, name));
+  const result = {
+    ...placed,
+    redis,
+    cache: { ...cache, max: readMax(cache.max) },
+    queue: queue && { adapter: knownQueue(queue.adapter), url: queue.url },
+    locks: { ...placed.locks, named: variable(environment, "LOCK_ADAPTER_REDIS_URL") !== void 0 }
   };
+  if (queue?.adapter === "redis") checkRedis("QUEUE_ADAPTER_REDIS_URL", variable(environment, "QUEUE_ADAPTER_REDIS_URL"));
+  if (queue?.adapter === "rabbitmq" && queue.url !== void 0) naming("QUEUE_ADAPTER_RABBITMQ_URL", () => new import__.RabbitMQEventQueueAdapter(queue.url));
+  const { defaultStore, url } = cache;
+  const onRedis = [(defaultStore === "redis" || defaultStore === "tiered") && url, queue?.adapter === "redis" && queue.url, placed.locks.defaultAdapter === "redis" && placed.locks.url, placed.workerIds?.url];
+  if (onRedis.includes(redis)) checkRedis("REDIS_URL", redis);
+  return result;
 }
-function readQueue(adapter, server, rabbit) {
-  if (adapter === void 0) return void 0;
+function knownQueue(adapter) {
   const known = QUEUES.find((name) => name === adapter);
-  if (!known) throw new import__.MortiseError("E_ADAPTER_UNAVAILABLE", `QUEUE_ADAPTER is ${JSON.stringify(adapter)}; known are: ${QUEUES.join(", ")}`);
-  if (known === "memory") return { adapter: known, url: void 0 };
-  if (known === "redis") return { adapter: known, url: server("QUEUE_ADAPTER_REDIS_URL") };
-  if (rabbit !== void 0) naming("QUEUE_ADAPTER_RABBITMQ_URL", () => new import__.RabbitMQEventQueueAdapter(rabbit));
-  return { adapter: known, url: rabbit };
-}
-function workerIds(fallback, pubSub, queue, locks2) {
-  const queued = queue?.adapter === "redis" ? queue : void 0;
-  const locked = locks2.defaultAdapter === "redis" ? locks2 : void 0;
-  const joined = pubSub ?? queued ?? locked ?? (queue?.adapter === "rabbitmq" ? fallback : void 0);
-  if (joined === void 0) return void 0;
-  return { url: redisUrl("REDIS_URL", fallback) ?? pubSub ?? queued?.url ?? locked?.url };
+  if (known) return known;
+  throw new import__.MortiseError("E_ADAPTER_UNAVAILABLE", `QUEUE_ADAPTER is ${JSON.stringify(adapter)}; known are: ${QUEUES.join(", ")}`);
 }
 function readMax(text) {
   if (text === void 0) return void 0;
@@ -88,25 +102,26 @@ function readMax(text) {
   if (Number.isInteger(max) && max >= 1 && max < 2 ** 31) return max;
   throw invalid(`CACHE_MEMORY_MAX is a whole number from 1: ${JSON.stringify(text)}`);
 }
-function redisUrl(variable, url) {
-  if (url !== void 0) naming(variable, () => new import__.RedisConnection(url));
-  return url;
+function checkRedis(name, url) {
+  if (url !== void 0) naming(name, () => new import__.RedisConnection(url));
 }
-function naming(variable, check) {
+function naming(variable2, check) {
   try {
     check();
   } catch (error) {
-    throw invalid(`${variable}: ${error.message}`);
+    throw invalid(`${variable2}: ${error.message}`);
   }
 }
-var import__, REPLACEMENT, QUEUES;
-var init_environment = __esm({
+var import__, REPLACEMENT, QUEUES, REDIS_URLS;
+var init_environment2 = __esm({
   "lib/nocobase/environment.ts"() {
     "use strict";
+    init_environment();
     init_errors();
     import__ = require("./index.js");
     REPLACEMENT = /* @__PURE__ */ Symbol.for("mortise.nocobase.replacement");
     QUEUES = ["memory", "redis", "rabbitmq"];
+    REDIS_URLS = ["CACHE_REDIS_URL", "PUBSUB_ADAPTER_REDIS_URL", "LOCK_ADAPTER_REDIS_URL"];
   }
 });
 
@@ -203,7 +218,7 @@ var init_cache = __esm({
   "lib/nocobase/replacements/cache.ts"() {
     "use strict";
     import__2 = require("./index.js");
-    init_environment();
+    init_environment2();
     init_host();
     import__3 = require("./index.js");
     CacheManager = class extends import__2.CacheManager {
@@ -254,7 +269,7 @@ var init_event_queue = __esm({
     init_reinitializable();
     init_away();
     import__4 = require("./index.js");
-    init_environment();
+    init_environment2();
     init_host();
     import__5 = require("./index.js");
     EventQueue = class extends import__4.EventQueue {
@@ -304,7 +319,7 @@ var init_lock = __esm({
   "lib/nocobase/replacements/lock.ts"() {
     "use strict";
     import__6 = require("./index.js");
-    init_environment();
+    init_environment2();
     import__7 = require("./index.js");
     OPTIONS = ["app", "defaultAdapter", "gracePeriod", "logger", "maxHold", "redis", "url"];
     LockManager = class extends import__6.LockManager {
@@ -326,16 +341,16 @@ var init_worker_id = __esm({
   "lib/nocobase/replacements/worker-id.ts"() {
     "use strict";
     import__8 = require("./index.js");
-    init_environment();
+    init_environment2();
     WorkerIdAllocator = class extends import__8.WorkerIdAllocator {
       constructor() {
-        const { workerIds: workerIds2 } = readEnvironment();
-        super(workerIds2 ? { adapter: "redis", url: workerIds2.url } : {});
+        const { workerIds } = readEnvironment();
+        super(workerIds ? { adapter: "redis", url: workerIds.url } : {});
       }
       /** The ids are those of this app from now on, which made the allocator without telling whose it is. */
       belongTo(app) {
-        const { workerIds: workerIds2 } = readEnvironment();
-        if (workerIds2) this.setAdapter(import__8.HostWorkerId.of(app, { ...workerIds2, app: app.name, logger: app.logger }));
+        const { workerIds } = readEnvironment();
+        if (workerIds) this.setAdapter(import__8.HostWorkerId.of(app, { ...workerIds, app: app.name, logger: app.logger }));
       }
     };
     markReplacement(WorkerIdAllocator);
@@ -367,7 +382,7 @@ var init_pub_sub = __esm({
     "use strict";
     init_away();
     import__9 = require("./index.js");
-    init_environment();
+    init_environment2();
     init_host();
     init_lock();
     init_worker_id();
@@ -399,7 +414,7 @@ var init_sync_message = __esm({
     "use strict";
     init_away();
     import__10 = require("./index.js");
-    init_environment();
+    init_environment2();
     SyncMessageManager = class extends import__10.SyncMessageManager {
       constructor(app, options) {
         super(app, { ...options, debounce: options?.debounce || void 0 });

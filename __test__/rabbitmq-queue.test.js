@@ -310,7 +310,7 @@ describe('the queue on RabbitMQ', () => {
     expect([got, none]).toEqual([[[1, 0]], []]);
   });
 
-  test('a message that is there twice, since the answer was lost when it was put back, runs once on one node', async () => {
+  test.each([1, 2])('a message that is there twice, since the answer was lost when it was put back, runs once on one node, %i at a time', async (concurrency) => {
     const { proxy, url } = await proxied();
     const first = await open({ url: { url, commandTimeout: 1000 }, closeTimeout: 0 });
     const runs = holding(first, 'c');
@@ -326,10 +326,11 @@ describe('the queue on RabbitMQ', () => {
     await until(async () => (await stored()).includes(`mortise.${app}.c\t2`));
     const second = await open();
     const got = [];
-    second.subscribe('c', { process: (message) => { got.push(message); } });
+    second.subscribe('c', { concurrency, process: (message) => { got.push(message); } });
     await second.publish('c', 'next');
     await until(() => got.includes('next'));
     expect(got).toEqual(['twice', 'next']);
+    await until(async () => (await stored()).includes(`mortise.${app}.c\t0`));
   });
 
   test('a node takes no more than it may run at once', async () => {

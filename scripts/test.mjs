@@ -1,5 +1,6 @@
 // Runs the tests: `node scripts/test.mjs` the whole suite, `node scripts/test.mjs faults` the long
-// fault suites, `node scripts/test.mjs nocobase` those inside a NocoBase. Arguments after that go to jest.
+// fault suites, `node scripts/test.mjs nocobase` those inside a NocoBase. Arguments after that go to jest, and
+// say which of the suites.
 
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
@@ -20,10 +21,14 @@ const node = (script, ...args) => [process.execPath, [`node_modules/${script}`, 
 const [suite, ...rest] = process.argv.slice(2);
 
 if (suite === 'faults') {
-  // Those that keep both cores busy and check when what happened run one at a time.
-  const jest = (...args) => ['--expose-gc', 'node_modules/jest/bin/jest.js', '--passWithNoTests', ...args, ...rest];
-  run('the fault suites', process.execPath, jest('--runInBand', '--testPathIgnorePatterns', '/endurance/', '--testPathPatterns', '__test__/faults'), { MORTISE_FAULTS: '1' });
-  run('the endurance suites', process.execPath, jest('--testPathPatterns', '__test__/faults/endurance'), { MORTISE_FAULTS: '1' });
+  const jest = (title, ...args) => run(title, process.execPath, ['--expose-gc', 'node_modules/jest/bin/jest.js', ...args], { MORTISE_FAULTS: '1' });
+  if (rest.length > 0) {
+    jest('fault suites', '--runInBand', ...rest);
+  } else {
+    // Those that keep both cores busy, and check when what happened, run one at a time.
+    jest('the fault suites', '--runInBand', '--testPathIgnorePatterns=/endurance/', '__test__/faults');
+    jest('the endurance suites', '__test__/faults/endurance');
+  }
 } else if (suite === 'nocobase') {
   run('inside NocoBase', ...node('jest/bin/jest.js', '-c', '__test__/nocobase/jest.config.js', ...rest));
 } else {

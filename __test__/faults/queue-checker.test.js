@@ -127,6 +127,11 @@ describe('the checker', () => {
     expect(found(copies(2, [copied('another'), away(210)], { cuts: at(200) }))).toEqual([['twice'], []]);
     expect(found(copies(2, [copied(), away(1210)], { cuts: at(1200) }))).toEqual([['twice'], []]);
     expect(found(copies(3, [copied(), away(210)], { cuts: at(200) }))).toEqual([['twice'], ['put back twice']]);
+    expect(found(copies(2, [copied(), away(1095)], { cuts: at(1093) }))).toEqual([['twice'], []]);
+    // Not on a node that has run the other, and no other attempt.
+    const onOne = (...retried) => [one, worker('a', 7, retried.flatMap((n, i) => [['run', 100 + i * 1000, 'p', 1, n, 'its id'], ['done', 110 + i * 1000, 'p', 1, n]])), worker('d', 6, [copied(), away(210)], { cuts: at(200) })];
+    expect(found(onOne(0, 0))).toEqual([['twice'], []]);
+    expect(found(onOne(0, 1))).toEqual([['twice'], []]);
     // A failure that was stored and not acknowledged: both go on.
     const both = worker('a', 7, [...run(100, 1, 'failed'), away(150)], { cuts: at(110) });
     expect(found([one, both, worker('b', 8, [...run(300, 1, 'done', 1), ...run(400, 1, 'done')])])).toEqual([[], ['failure', 'cut']]);

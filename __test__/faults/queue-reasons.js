@@ -122,11 +122,14 @@ function connections({ heartbeat, outages, histories }) {
     return loss !== undefined && earlier.some((run) => run.retried === next.retried && run.begin >= loss.at);
   }
 
+  /** A node knows what it has done and what it does: what is there twice does not run again on it. */
+  const isKnown = (next, earlier) => earlier.some((run) => run.node === next.node && run.retried === next.retried && run.how !== 'failed');
+
   /** What was kept back is moved by the broker, which may do so again when it ends meanwhile. */
-  function isCopy(next, earlier) {
+  function isMovedTwice(next, earlier) {
     const { called, delay } = publishers.get(next.publisher)?.get(next.n) ?? {};
     const failure = earlier.find((run) => isRetry(run, next));
-    if (!earlier.some((run) => run.retried === next.retried) || !(failure || delay > 0)) return false;
+    if (!failure && !(delay > 0)) return false;
     return restarts.some(({ at, until }) => at <= next.begin && until >= (failure?.end ?? called));
   }
 
@@ -136,8 +139,10 @@ function connections({ heartbeat, outages, histories }) {
    */
   function isPutBackTwice(next) {
     const copy = copies.get(next.id)?.find((it) => {
+      if (repeated.has(it)) return false;
       const { at, until } = stood(it.node, it.at);
-      return it.at <= next.begin && !repeated.has(it) && lossOf(it.node, at - PROMPT, Math.min(next.begin, until + TOLD));
+      const answered = Math.max(until, ...outages.filter((away) => away.at <= until + PROMPT && away.until >= at).map((away) => away.until)) + PROMPT;
+      return at - PROMPT <= next.begin && lossOf(it.node, at - PROMPT, Math.min(next.begin, answered));
     });
     if (copy) repeated.add(copy);
     return copy !== undefined;
@@ -158,8 +163,10 @@ function connections({ heartbeat, outages, histories }) {
       }
     }
     if (isLate(next, earlier)) return 'lost before it began';
+    // Another of the same attempt is there.
+    if (isKnown(next, earlier) || !earlier.some((run) => run.retried === next.retried)) return undefined;
     if (isPutBackTwice(next)) return 'put back twice';
-    return isCopy(next, earlier) ? 'moved twice' : undefined;
+    return isMovedTwice(next, earlier) ? 'moved twice' : undefined;
   };
 }
 

@@ -6,6 +6,7 @@ import type { PubSubManagerOptions } from '../pub-sub';
 import type { RedisOptions } from '../redis';
 import type { SyncMessageManagerOptions } from '../sync-message';
 import type { WorkerIdAllocatorOptions } from '../worker-id';
+import { type Placement, placement, queueServer, variable } from './environment';
 import type { Logger } from './logger';
 
 /** Options of `createApp` and `install`; each service's object goes to its manager. */
@@ -46,58 +47,28 @@ export function resolveOptions(options: AppOptions, environment: NodeJS.ProcessE
   if (options.name !== undefined && (typeof options.name !== 'string' || options.name === '')) {
     throw invalid(`the option name is a string that is not empty: ${String(options.name)}`);
   }
-  const redis = options.redis ?? text(environment.REDIS_URL);
-  const fallback = (variable: string) => text(environment[variable]) ?? redis;
+  const redis = options.redis ?? variable(environment, 'REDIS_URL');
+  const { cache, pubSub, queue, locks, workerIds } = placement<RedisOptions>(environment, redis);
+  const adapter = options.eventQueue?.adapter ?? (queue?.adapter as EventQueueOptions['adapter']);
   return {
     ...options,
     redis,
-    cacheManager: cacheOptions(options.cacheManager ?? {}, environment, fallback('CACHE_REDIS_URL')),
-    pubSubManager: pubSubOptions(options.pubSubManager ?? {}, environment, redis),
+    cacheManager: cacheOptions(options.cacheManager ?? {}, cache),
+    // The variable names no adapter beside it: who sets it wants this one.
+    pubSubManager: defined({ adapter: pubSub && ('redis' as const), url: pubSub?.url ?? redis, ...options.pubSubManager }),
     syncMessageManager: { ...options.syncMessageManager },
-    eventQueue: queueOptions(options.eventQueue ?? {}, environment, redis),
-    lockManager: defined({
-      defaultAdapter: text(environment.LOCK_ADAPTER_DEFAULT),
-      url: fallback('LOCK_ADAPTER_REDIS_URL'),
-      ...options.lockManager,
-    }) as LockManagerOptions,
-    workerIdAllocator: workerIdOptions(options.workerIdAllocator ?? {}, environment, redis),
+    eventQueue: defined({ url: queueServer(environment, adapter, redis), ...options.eventQueue, adapter }),
+    lockManager: defined({ ...locks, ...options.lockManager }),
+    workerIdAllocator: defined({ adapter: workerIds && ('redis' as const), url: workerIds ? workerIds.url : redis, ...options.workerIdAllocator }),
   };
 }
 
-function cacheOptions(given: CacheManagerOptions, environment: NodeJS.ProcessEnv, url: unknown): CacheManagerOptions {
-  const max = text(environment.CACHE_MEMORY_MAX);
+function cacheOptions(given: CacheManagerOptions, { defaultStore, max, url }: Placement<string | RedisOptions>['cache']): CacheManagerOptions {
   const stores = { ...given.stores };
   if (max !== undefined) stores.memory = { max: Number(max), ...stores.memory };
   const server = typeof url === 'object' && url !== null ? url : defined({ url });
   for (const type of ['redis', 'tiered']) if (url !== undefined) stores[type] = { ...server, ...stores[type] };
-  return defined({ defaultStore: text(environment.CACHE_DEFAULT_STORE), ...given, stores });
-}
-
-function queueOptions(given: EventQueueOptions, environment: NodeJS.ProcessEnv, redis: unknown): EventQueueOptions {
-  const adapter = given.adapter ?? (text(environment.QUEUE_ADAPTER) as EventQueueOptions['adapter']);
-  const variable = adapter === 'rabbitmq' ? 'QUEUE_ADAPTER_RABBITMQ_URL' : 'QUEUE_ADAPTER_REDIS_URL';
-  const url = text(environment[variable]) ?? (adapter === 'rabbitmq' ? undefined : redis);
-  return defined({ url, ...given, adapter }) as EventQueueOptions;
-}
-
-/** The variable names no adapter beside it: who sets it wants this one. */
-function pubSubOptions(given: PubSubManagerOptions, environment: NodeJS.ProcessEnv, redis: unknown): PubSubManagerOptions {
-  const url = text(environment.PUBSUB_ADAPTER_REDIS_URL);
-  return defined({ adapter: url === undefined ? undefined : 'redis', url: url ?? redis, ...given }) as PubSubManagerOptions;
-}
-
-/** On Redis where the variables put nodes that work together on one, which must not have the same id. */
-function workerIdOptions(given: WorkerIdAllocatorOptions, environment: NodeJS.ProcessEnv, redis: unknown): WorkerIdAllocatorOptions {
-  const at = (variable: string) => text(environment[variable]);
-  const urls = [
-    at('PUBSUB_ADAPTER_REDIS_URL'),
-    ...(at('QUEUE_ADAPTER') === 'redis' ? [at('QUEUE_ADAPTER_REDIS_URL') ?? redis ?? {}] : []),
-    ...(at('LOCK_ADAPTER_DEFAULT') === 'redis' ? [at('LOCK_ADAPTER_REDIS_URL') ?? redis ?? {}] : []),
-    // With RabbitMQ alone there may be no Redis to ask.
-    ...(at('QUEUE_ADAPTER') === 'rabbitmq' ? [redis] : []),
-  ];
-  const joined = urls.find((url) => url !== undefined);
-  return defined({ adapter: joined === undefined ? undefined : 'redis', url: redis ?? joined, ...given }) as WorkerIdAllocatorOptions;
+  return defined({ defaultStore, ...given, stores });
 }
 
 function checkNames(path: string, given: unknown, known: readonly string[]): void {
@@ -109,11 +80,6 @@ function checkNames(path: string, given: unknown, known: readonly string[]): voi
     if (known.includes(name)) continue;
     throw new MortiseError('E_UNKNOWN_OPTION', `unknown option ${path}${name}; known are: ${known.join(', ')}`);
   }
-}
-
-/** The value of an environment variable; an empty one counts as none. */
-function text(value: string | undefined): string | undefined {
-  return value === '' ? undefined : value;
 }
 
 /** Without the fields that are undefined, so that they do not hide a default. */

@@ -1,33 +1,7 @@
 'use strict';
-// A million operations of each kind leave no memory behind. Each runs in a process of its own,
-// with the garbage collector at hand; what is compared is the growth over the second half.
+// A million operations of each kind leave no memory behind.
 
-const { child, temporaryFolder } = require('../../support');
-
-/** Runs `work(n)` for n operations twice, and gives the growth in bytes over the second run. */
-const grown = async (setUp, work) => {
-  const run = child(`
-    const { setFlagsFromString } = require('node:v8');
-    setFlagsFromString('--expose-gc');
-    const gc = require('node:vm').runInNewContext('gc');
-    const settle = async () => { for (let i = 0; i < 5; i++) { gc(); await new Promise((r) => setTimeout(r, 20)); } };
-    const memory = async () => { await settle(); const { rss, heapUsed, external } = process.memoryUsage(); return { rss, heap: heapUsed + external }; };
-    (async () => {
-      ${setUp}
-      const work = async (count) => { for (let i = 0; i < count; i++) { ${work} } };
-      await work(500_000);
-      const before = await memory();
-      await work(500_000);
-      const after = await memory();
-      console.log(JSON.stringify({ heap: after.heap - before.heap, rss: after.rss - before.rss }));
-      process.exit();
-    })();
-  `, { environment: { STORAGE_PATH: temporaryFolder() }, deadline: 110_000 });
-  const { code, errors } = await run.exit;
-  expect(errors).toBe('');
-  expect(code).toBe(0);
-  return JSON.parse(run.lines[0]);
-};
+const { growth } = require('./growth');
 
 test.each([
   ['cache set, get, del', `const c = await new mortise.CacheManager().createCache({ name: 'c', max: 1000 });`,
@@ -46,17 +20,15 @@ test.each([
     await b.pubSubManager.subscribe('c', () => { seen++; more(); });`,
     `await a.pubSubManager.publish('c', { i }); sent++; if (i % 1000 === 999) while (seen < sent) await new Promise((r) => { more = r; });`],
 ])('a million operations leave nothing behind: %s', async (_, setUp, work) => {
-  const { heap, rss } = await grown(setUp, work);
+  const half = `for (let i = 0; i < 500_000; i++) { ${work} }`;
+  const { heap, rss } = await growth({ setUp, first: half, end: 'process.exit();' });
   // 500 000 operations: a leak of 16 bytes each would show.
   expect(heap).toBeLessThan(4e6);
   expect(rss).toBeLessThan(48e6);
 });
 
 test('apps that were stopped leave nothing behind', async () => {
-  const run = child(`
-    const { setFlagsFromString } = require('node:v8');
-    setFlagsFromString('--expose-gc');
-    const gc = require('node:vm').runInNewContext('gc');
+  const setUp = `
     const turn = async () => {
       const app = mortise.createApp();
       await app.start();
@@ -65,15 +37,8 @@ test('apps that were stopped leave nothing behind', async () => {
       await app.eventQueue.publish('q', 1);
       await app.pubSubManager.subscribe('c', () => {});
       await app.stop();
-    };
-    (async () => {
-      const heap = async () => { for (let i = 0; i < 5; i++) { gc(); await new Promise((r) => setTimeout(r, 20)); } const m = process.memoryUsage(); return m.heapUsed + m.external; };
-      for (let i = 0; i < 100; i++) await turn();
-      const before = await heap();
-      for (let i = 0; i < 500; i++) await turn();
-      console.log((await heap()) - before);
-    })();
-  `, { environment: { STORAGE_PATH: temporaryFolder() }, deadline: 110_000 });
-  expect(await run.exit).toEqual({ code: 0, signal: null, errors: '' });
-  expect(Number(run.lines[0])).toBeLessThan(1.5e6);
+    };`;
+  const turns = (count) => `for (let i = 0; i < ${count}; i++) await turn();`;
+  const { heap } = await growth({ setUp, first: turns(100), second: turns(500) });
+  expect(heap).toBeLessThan(1.5e6);
 });

@@ -4,6 +4,7 @@
 const { EventQueue } = require('../../..');
 const brokers = require('../../servers/brokers');
 const { child, until } = require('../../support');
+const { growth } = require('./growth');
 
 describe.each([['Redis', brokers.redis], ['RabbitMQ', brokers.rabbitmq]])('a queue on %s', (_, broker) => {
   test('handlers that block the event loop for 45 s, with a lease of 10 s: no job runs twice', async () => {
@@ -42,43 +43,26 @@ describe.each([['Redis', brokers.redis], ['RabbitMQ', brokers.rabbitmq]])('a que
 
   test('half a million jobs leave nothing behind, here and on the server', async () => {
     const server = await broker.start();
-    const run = child(`
-      require('node:v8').setFlagsFromString('--expose-gc');
-      const gc = require('node:vm').runInNewContext('gc');
-      const memory = async () => {
-        for (let i = 0; i < 5; i++) { gc(); await new Promise((resolve) => setTimeout(resolve, 20)); }
-        const { rss, heapUsed, external } = process.memoryUsage();
-        return { rss, heap: heapUsed + external };
-      };
-      (async () => {
-        const queue = new mortise.EventQueue({ name: 'main' }, ${JSON.stringify({ adapter: broker.adapter, url: broker.url(server.port) })});
-        await queue.connect();
-        let [seen, sent, more] = [0, 0, () => {}];
-        // What is kept back on a server need not keep Node alive.
-        const alive = setInterval(() => {}, 1000);
-        queue.subscribe('c', { concurrency: 50, process: async (i, { signal, retried }) => {
-          if (i % 1000 === 1) signal.aborted;
-          if (i % 1000 === 2 && retried === 0) throw new Error('again');
-          if (++seen === sent) more();
-        } });
-        const work = async (count) => {
-          for (let i = 0; i < count; i += 1000) {
-            sent += 1000;
-            await Promise.all(Array.from({ length: 1000 }, (_, k) => queue.publish('c', k, { maxRetries: 1, backoff: { type: 'fixed', delay: 0 }, ...(k % 10 === 3 ? { id: 'i' + (i + k) } : {}), ...(k % 100 === 4 ? { delay: 5 } : {}) })));
-            if (seen < sent) await new Promise((resolve) => { more = resolve; });
-          }
-        };
-        await work(250_000);
-        const before = await memory();
-        await work(250_000);
-        const after = await memory();
-        console.log(JSON.stringify({ heap: after.heap - before.heap, rss: after.rss - before.rss }));
-        clearInterval(alive);
-        await queue.close();
-      })();
-    `, { deadline: 200_000 });
-    expect(await run.exit).toMatchObject({ code: 0, errors: '' });
-    const { heap, rss } = JSON.parse(run.lines[0]);
+    const setUp = `
+      const queue = new mortise.EventQueue({ name: 'main' }, ${JSON.stringify({ adapter: broker.adapter, url: broker.url(server.port) })});
+      await queue.connect();
+      let [seen, sent, more] = [0, 0, () => {}];
+      // What is kept back on a server need not keep Node alive.
+      const alive = setInterval(() => {}, 1000);
+      queue.subscribe('c', { concurrency: 50, process: async (i, { signal, retried }) => {
+        if (i % 1000 === 1) signal.aborted;
+        if (i % 1000 === 2 && retried === 0) throw new Error('again');
+        if (++seen === sent) more();
+      } });
+      const work = async (count) => {
+        for (let i = 0; i < count; i += 1000) {
+          sent += 1000;
+          await Promise.all(Array.from({ length: 1000 }, (_, k) => queue.publish('c', k, { maxRetries: 1, backoff: { type: 'fixed', delay: 0 }, ...(k % 10 === 3 ? { id: 'i' + (i + k) } : {}), ...(k % 100 === 4 ? { delay: 5 } : {}) })));
+          if (seen < sent) await new Promise((resolve) => { more = resolve; });
+        }
+      };`;
+    const end = 'clearInterval(alive); await queue.close();';
+    const { heap, rss } = await growth({ setUp, first: 'await work(250_000);', end }, 200_000);
     // 250 000 jobs: a leak of 16 bytes each would show.
     expect(heap).toBeLessThan(4e6);
     expect(rss).toBeLessThan(48e6);

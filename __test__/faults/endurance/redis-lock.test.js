@@ -4,6 +4,7 @@
 const { LockManager } = require('../../..');
 const { RedisServer } = require('../../servers/redis');
 const { child, recorder, until } = require('../../support');
+const { growth } = require('./growth');
 
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
@@ -41,44 +42,28 @@ test('a holder that blocks its event loop for 20 s in runExclusive keeps its loc
 
 test('300 000 acquisitions, and adapters that come and go, leave no memory behind', async () => {
   const server = await RedisServer.start();
-  const run = child(`
-    require('node:v8').setFlagsFromString('--expose-gc');
-    const gc = require('node:vm').runInNewContext('gc');
-    const memory = async () => {
-      for (let i = 0; i < 5; i++) { gc(); await new Promise((r) => setTimeout(r, 20)); }
-      const { rss, heapUsed, external } = process.memoryUsage();
-      return { rss, heap: heapUsed + external };
-    };
+  const setUp = `
     const url = '${server.url}';
-    (async () => {
-      const locks = new mortise.LockManager({ defaultAdapter: 'redis', url, gracePeriod: 100 });
-      let next = 0;
-      const half = async (end, adapters) => {
-        await Promise.all(Array.from({ length: 100 }, async () => {
-          while (next < end) {
-            const i = next++;
-            // Free keys, contended ones, ones that are given up, and ones that lapse.
-            if (i % 3 === 0) await (await locks.acquire('own ' + i, 5000))();
-            else if (i % 3 === 1) await locks.runExclusive('shared ' + i % 7, () => undefined, 5000);
-            else await locks.tryAcquire('tried ' + i % 5, i % 2).then((lock) => lock.release(), () => undefined);
-            if (i % 1000 === 0) await locks.acquire('lapses ' + i, 100);
-          }
-        }));
-        for (let i = 0; i < adapters; i++) {
-          const other = new mortise.RedisLockAdapter({ url, app: 'app ' + i % 3, gracePeriod: 100 });
-          await (await other.acquire('k', 5000))();
-          await other.close();
+    const locks = new mortise.LockManager({ defaultAdapter: 'redis', url, gracePeriod: 100 });
+    let next = 0;
+    const until = async (end, adapters) => {
+      await Promise.all(Array.from({ length: 100 }, async () => {
+        while (next < end) {
+          const i = next++;
+          // Free keys, contended ones, ones that are given up, and ones that lapse.
+          if (i % 3 === 0) await (await locks.acquire('own ' + i, 5000))();
+          else if (i % 3 === 1) await locks.runExclusive('shared ' + i % 7, () => undefined, 5000);
+          else await locks.tryAcquire('tried ' + i % 5, i % 2).then((lock) => lock.release(), () => undefined);
+          if (i % 1000 === 0) await locks.acquire('lapses ' + i, 100);
         }
-      };
-      await half(150_000, 300);
-      const before = await memory();
-      await half(300_000, 300);
-      const after = await memory();
-      console.log(JSON.stringify({ heap: after.heap - before.heap, rss: after.rss - before.rss }));
-      await locks.close();
-    })();`, { deadline: 150_000 });
-  expect(await run.exit).toEqual({ code: 0, signal: null, errors: '' });
-  const { heap, rss } = JSON.parse(run.lines[0]);
+      }));
+      for (let i = 0; i < adapters; i++) {
+        const other = new mortise.RedisLockAdapter({ url, app: 'app ' + i % 3, gracePeriod: 100 });
+        await (await other.acquire('k', 5000))();
+        await other.close();
+      }
+    };`;
+  const { heap, rss } = await growth({ setUp, first: 'await until(150_000, 300);', second: 'await until(300_000, 300);', end: 'await locks.close();' }, 150_000);
   // 150 000 acquisitions: a leak of 16 bytes each would show.
   expect(heap).toBeLessThan(2.4e6);
   expect(rss).toBeLessThan(32e6);

@@ -32,6 +32,17 @@ impl<K: Hash + Eq + Clone, V> Bounded<K, V> {
         self.entries.entry(key).or_insert(value)
     }
 
+    /// Makes `value` the entry of `key`, which keeps its age if there is one.
+    pub fn set<Q: Hash + Eq + ?Sized>(&mut self, key: &Q, value: V)
+    where
+        K: Borrow<Q> + for<'a> From<&'a Q>,
+    {
+        match self.entries.get_mut(key) {
+            Some(entry) => *entry = value,
+            None => _ = self.entry(key.into(), value),
+        }
+    }
+
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()

@@ -22,6 +22,8 @@ const LONGEST_ERROR: usize = 4096;
 const LONGEST_SHORT: usize = 255;
 /// The length of what the texts of one [`Unique`] begin with.
 const PREFIX: usize = 32;
+/// What comes after that. Ids that others make have none, such as those of traces and of parts of files.
+const MARK: u8 = b'~';
 
 /// What is known of a message beside its text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -162,7 +164,7 @@ impl Unique {
     pub fn is_one(text: &str) -> bool {
         let parts = text.as_bytes().split_at_checked(PREFIX);
         parts.is_some_and(|(prefix, rest)| {
-            prefix.iter().all(u8::is_ascii_hexdigit) && rest.first() == Some(&b'-')
+            prefix.iter().all(u8::is_ascii_hexdigit) && rest.first() == Some(&MARK)
         })
     }
 
@@ -171,7 +173,7 @@ impl Unique {
         let count = self.count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let mut text = String::with_capacity(PREFIX + 12);
         text.push_str(&self.prefix);
-        text.push('-');
+        text.push(char::from(MARK));
         text.push_str(itoa::Buffer::new().format(count));
         text
     }
@@ -246,8 +248,9 @@ mod tests {
     #[test]
     fn attempts_of_messages_that_others_have_published_are_not_known() {
         let unique = Unique::default();
-        for id in ["", "1", "0123456789abcdef0123456789abcdef", "ä"] {
-            let theirs = Envelope { id: id.into(), ..Envelope::default() };
+        let trace = "0123456789abcdef0123456789abcdef";
+        for id in ["", "1", trace, &format!("{trace}-12"), "ä"] {
+            let theirs = Envelope { id: id.to_owned(), ..Envelope::default() };
             assert_eq!(theirs.attempt(), None, "{id}");
             assert!(theirs.copied(unique.next()).attempt().is_some());
         }

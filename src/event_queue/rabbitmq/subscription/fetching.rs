@@ -1,6 +1,6 @@
 //! Fetching: the consumer, how much it may have, and what it brings.
 
-use super::{Held, Place, Subscription, Wire, wire::Consuming};
+use super::{Held, Place, Subscription, Wire, settling::Known, wire::Consuming};
 use crate::event_queue::rabbitmq::{
     SUSPECT, connection::describe, message::Envelope, publisher::Target,
 };
@@ -131,19 +131,19 @@ impl Subscription {
         let place = Place { wire: wire.number, tag };
         wire.unsettled.add(tag, Instant::now());
         let (mut envelope, returns) = Envelope::of(&delivery.properties);
-        // Also of what is not said to come again: a broker that was killed may have forgotten that it did.
-        if self.is_past(&envelope) {
+        // Also of what is not said to come again: it may be a copy, and a broker that was killed may have forgotten it.
+        if self.is_known(&envelope, place.wire) {
             return self.done(place);
         }
+        self.know(&envelope, Known::Here(place.wire));
         let orphan = envelope.attempt().and_then(|attempt| self.orphans.remove(attempt));
-        let mut running = self.running.lock();
-        if let Some(run) = orphan.and_then(|ticket| running.get_mut(ticket)) {
-            // It may be a copy of the one that was lost.
+        if let Some(ticket) = orphan
+            && let Some(run) = self.running.lock().get_mut(ticket)
+        {
             (run.inner.place, run.inner.returns) = (Some(place), returns);
             run.inner.envelope = Envelope { left: 0, ..envelope };
             return;
         }
-        drop(running);
         let text = delivery.data;
         if envelope.left > 0 {
             let left = std::mem::take(&mut envelope.left);

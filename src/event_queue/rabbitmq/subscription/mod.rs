@@ -16,7 +16,7 @@ use crate::event_queue::{
 };
 use fetching::{FIRST_WINDOW, LARGEST_WINDOW, SATURATED, WINDOW};
 pub use runs::Runs;
-use settling::{End, Past};
+use settling::{Known, Past};
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, atomic::AtomicU64},
@@ -52,8 +52,8 @@ pub enum Command {
     Stall(bool),
     /// Another node has put these messages back.
     PutBack(Vec<String>),
-    /// What is to take the place of a delivery is stored, or will not be; the delivery is that of what is past then.
-    Moved(Place, Option<Past>, bool),
+    /// What is to take the place of a delivery is stored, or will not be; what is known of the delivery if it is.
+    Moved(Place, Past, bool),
 }
 
 /// A message that is here and was not settled.
@@ -98,8 +98,10 @@ pub struct Subscription {
     orphans: HashMap<String, u64>,
     /// How often this node has put a message back, or lost it with its connection.
     put_back: Bounded<String, u32>,
-    /// What the broker was told of messages that are not here any more; it may not have heard.
-    past: Bounded<Arc<str>, End>,
+    /// The attempts that have come last. What the broker was told of them it may not have heard.
+    attempts: Bounded<Arc<str>, Known>,
+    /// The keys of messages that were published anew, as copies.
+    moved: Bounded<Arc<str>, ()>,
     /// Ways on that are not stored yet.
     moving: usize,
     paused: bool,
@@ -151,7 +153,8 @@ impl Subscription {
             held: VecDeque::new(),
             orphans: HashMap::new(),
             put_back: Bounded::new(REMEMBERED),
-            past: Bounded::new(REMEMBERED),
+            attempts: Bounded::new(REMEMBERED),
+            moved: Bounded::new(REMEMBERED),
             moving: 0,
             paused: false,
             stalled: false,

@@ -19,29 +19,25 @@ use std::{
 /// How often a message whose way on was not stored is published again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What has become of a message here.
+/// How an attempt stands here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
-    /// The attempt of that key has ended.
+pub(super) enum Known {
+    /// A delivery on the wire of that number is here, and was not settled.
+    Here(u64),
+    /// It is not here any more, and has not ended.
+    Away,
+    /// It has ended.
     Done,
-    /// The message of that key was published anew, as a copy.
-    Moved,
 }
 
-/// What is remembered of a message after the broker was told that it is not here any more; it may not have heard.
-pub struct Past {
-    key: Arc<str>,
-    end: End,
-}
-
-impl Past {
-    fn done(attempt: &str) -> Self {
-        Self { key: attempt.into(), end: End::Done }
-    }
-
-    fn moved(key: &str) -> Self {
-        Self { key: key.into(), end: End::Moved }
-    }
+/// What is known of a delivery once something else has taken its place.
+pub enum Past {
+    /// The attempt of that name has ended.
+    Done(Arc<str>),
+    /// The message of that key is there as a copy.
+    Moved(Arc<str>),
+    /// Nothing: others have published it.
+    Unknown,
 }
 
 impl Subscription {
@@ -50,12 +46,11 @@ impl Subscription {
         let Run { options, retried, inner: held, .. } = run;
         let Some(place) = held.place else {
             // Its delivery was lost, and the broker gives it to somebody; if that is this node it is known here.
-            let attempt = held.envelope.attempt();
-            if let Some(attempt) = attempt {
+            if let Some(attempt) = held.envelope.attempt() {
                 self.orphans.remove(attempt);
             }
             if matches!(outcome, Outcome::Processed) || held.cancelled {
-                self.remember(attempt.map(Past::done));
+                self.know(&held.envelope, Known::Done);
             } else if !matches!(outcome, Outcome::Returned) {
                 self.log(
                     Level::Warn,
@@ -86,7 +81,7 @@ impl Subscription {
     }
 
     pub(super) fn settle(&mut self, envelope: &Envelope, place: Place) {
-        self.remember(envelope.attempt().map(Past::done));
+        self.know(envelope, Known::Done);
         self.done(place);
     }
 
@@ -112,7 +107,7 @@ impl Subscription {
         envelope: Envelope,
         text: Vec<u8>,
     ) {
-        let past = envelope.attempt().map(Past::done);
+        let past = envelope.attempt().map_or(Past::Unknown, |attempt| Past::Done(attempt.into()));
         let nonce = Some(self.shared.unique.next());
         self.replace(place, target, Envelope { nonce, origin: None, ..envelope }, text, past);
     }
@@ -126,7 +121,10 @@ impl Subscription {
         text: Vec<u8>,
     ) {
         self.log(Level::Debug, &format!("message {} is published anew, as a copy", envelope.id));
-        let past = envelope.attempt().is_some().then(|| Past::moved(envelope.key()));
+        let is_ours = envelope.attempt().is_some();
+        let past = if is_ours { Past::Moved(envelope.key().into()) } else { Past::Unknown };
+        // The copy may come here before it is known to be stored.
+        self.know(&envelope, Known::Away);
         let copy = envelope.copied(self.shared.unique.next());
         self.replace(place, target, copy, text, past);
     }
@@ -138,7 +136,7 @@ impl Subscription {
         target: Target,
         envelope: Envelope,
         text: Vec<u8>,
-        past: Option<Past>,
+        past: Past,
     ) {
         self.moving += 1;
         let (publisher, channel) = (self.shared.publisher.clone(), Arc::clone(&self.channel));
@@ -190,6 +188,7 @@ impl Subscription {
         let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
         _ = wire.channel.basic_nack(place.tag, options).now_or_never();
         wire.unsettled.told(place.tag);
+        self.know(&held.envelope, Known::Away);
         self.count_put_back(vec![held.envelope.key().to_owned()]);
     }
 
@@ -235,17 +234,26 @@ impl Subscription {
         }
     }
 
-    pub(super) fn remember(&mut self, past: Option<Past>) {
-        let Some(Past { key, end }) = past else { return };
-        *self.past.entry(key, end) = end;
+    pub(super) fn remember(&mut self, past: Past) {
+        match past {
+            Past::Done(attempt) => self.attempts.set(&*attempt, Known::Done),
+            Past::Moved(key) => self.moved.set(&*key, ()),
+            Past::Unknown => {}
+        }
     }
 
-    /// Whether a delivery is of what has ended here.
-    pub(super) fn is_past(&self, envelope: &Envelope) -> bool {
-        let is = |key, end| self.past.get(key) == Some(&end);
-        envelope
-            .attempt()
-            .is_some_and(|attempt| is(attempt, End::Done) || is(envelope.key(), End::Moved))
+    pub(super) fn know(&mut self, envelope: &Envelope, known: Known) {
+        if let Some(attempt) = envelope.attempt() {
+            self.attempts.set(attempt, known);
+        }
+    }
+
+    /// Whether a delivery on that wire is of an attempt that has ended here or is here, or of a message that is there as a copy.
+    pub(super) fn is_known(&self, envelope: &Envelope, wire: u64) -> bool {
+        let Some(attempt) = envelope.attempt() else { return false };
+        let known = self.attempts.get(attempt);
+        let is_here = known == Some(&Known::Here(wire));
+        is_here || known == Some(&Known::Done) || self.moved.get(envelope.key()).is_some()
     }
 
     pub(super) fn acknowledge(&mut self) {
