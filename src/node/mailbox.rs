@@ -26,7 +26,7 @@ use std::{
 /// Events delivered by one call of the dispatcher at most.
 const BATCH: usize = 256;
 /// How long one turn of the event loop goes on delivering.
-const TURN: Duration = Duration::from_millis(1);
+const TURN: Duration = Duration::from_micros(500);
 /// What an event is taken to take, until it is known.
 const EACH: Duration = TURN.checked_div(8).unwrap();
 /// Numbers an event has: its listener, its subject, its value.
@@ -123,11 +123,13 @@ impl Turn {
 
     /// How many more events it may deliver by one call. The first call of a turn delivers one at least.
     fn room(&mut self) -> usize {
-        let Some(each) = self.begun.elapsed().checked_div(self.delivered) else {
+        let taken = self.begun.elapsed();
+        let Some(each) = taken.checked_div(self.delivered) else {
             return self.fitting(TURN).max(1);
         };
-        self.each = each;
-        self.fitting(TURN.saturating_sub(self.begun.elapsed()))
+        // Long ones are told from short ones only afterwards: they are expected for a while.
+        self.each = each.max((self.each * 7 + each) / 8);
+        self.fitting(TURN.saturating_sub(taken))
     }
 
     fn fitting(&self, left: Duration) -> usize {
@@ -254,7 +256,7 @@ impl Mailbox {
     }
 
     /// Delivers what this turn has room for, and calls for what is left. What the program does with the events
-    /// runs when this has returned.
+    /// runs when this has returned, and before the next call.
     fn drain(&self, env: sys::napi_env, new_turn: bool) {
         let (events, dispatch) = {
             let mut state = self.state.lock();
@@ -266,6 +268,10 @@ impl Mailbox {
                 state.turn = Turn::new(number, state.turn.each);
             }
             let room = state.turn.room();
+            if state.queue.is_empty() {
+                state.woken = false;
+                return;
+            }
             if room == 0 {
                 call(state.next_turn);
                 return;
@@ -281,10 +287,10 @@ impl Mailbox {
         };
         // What fails is lost with its environment, which is ending.
         let _ = self.dispatch(env, dispatch, events);
-        let mut state = self.state.lock();
-        if state.queue.is_empty() {
-            state.woken = false;
-        } else if !state.closed {
+        // Also when nothing is left: how long these have taken is known then. Measured, a call costs nothing that shows
+        // beside a reply of Redis, one by one or 100 in flight (0.94 to 1.03 of the time without it).
+        let state = self.state.lock();
+        if !state.closed {
             call(state.wake);
         }
     }
