@@ -160,10 +160,14 @@ function load() {
   }
 }
 var binding = load();
+var [memory, number] = binding.listen(dispatch);
+var instance = { number, dispatch };
+var NUMBERS = 3;
+var numbers = new Float64Array(memory);
 var listeners = [];
 var free = [];
 function listen(listener) {
-  const id = free.pop() ?? listeners.length;
+  const id = free.pop() ?? binding.listener(instance.number);
   listeners[id] = listener;
   return id;
 }
@@ -186,24 +190,23 @@ function listenWeakly(owner, listener) {
   return id;
 }
 var collected = new FinalizationRegistry(unlisten);
-var NUMBERS = 3;
-var numbers = new Float64Array(binding.listen(dispatch));
 function dispatch(count2, payloads) {
   for (let i = 0; i < count2; i++) {
     const at = i * NUMBERS;
     try {
       listeners[numbers[at]]?.(numbers[at + 1], numbers[at + 2], payloads?.[i]);
     } catch (error) {
-      process.emitWarning(error instanceof Error ? error : String(error), "MortiseWarning");
+      const { stack = String(error) } = Object(error);
+      process.emitWarning(stack, "MortiseWarning");
     }
   }
 }
 var held = 0;
 function hold() {
-  if (held++ === 0) binding.keepAlive(true);
+  if (held++ === 0) binding.keepAlive(instance.number, true);
 }
 function release() {
-  if (--held === 0) binding.keepAlive(false);
+  if (--held === 0) binding.keepAlive(instance.number, false);
 }
 var newResolve;
 var newReject;
@@ -707,9 +710,9 @@ var MemoryStore = class {
     this.unlink(slot);
   }
   grow(slots) {
-    const memory = binding.memoryCells(this.handle, slots);
-    this.deadlines = new Float64Array(memory, 0, slots);
-    this.marks = new Uint8Array(memory, slots * Float64Array.BYTES_PER_ELEMENT, slots);
+    const memory2 = binding.memoryCells(this.handle, slots);
+    this.deadlines = new Float64Array(memory2, 0, slots);
+    this.marks = new Uint8Array(memory2, slots * Float64Array.BYTES_PER_ELEMENT, slots);
     this.keyOf = resized(this.keyOf, slots);
     this.values = resized(this.values, slots);
   }
@@ -1784,8 +1787,8 @@ var Cache = class {
     if (this.memory !== void 0) return this.setNear(this.memory, key, value, ttl);
     return typeof key === "string" ? this.store.set(this.keyPrefix + key, value, ttl) : rejected(key);
   }
-  async setNear(memory, key, value, ttl) {
-    memory.writeBare(key, value, ttl);
+  async setNear(memory2, key, value, ttl) {
+    memory2.writeBare(key, value, ttl);
     if (this.store.hasFlights) this.store.outdate(this.key(key));
   }
   async setAsync(key, value, ttl, options) {
@@ -1795,9 +1798,9 @@ var Cache = class {
     }
     const life = ttl;
     if (options?.transaction) return this.afterCommit(options.transaction, key, () => this.set(key, value, life));
-    const memory = this.memory;
-    if (memory === void 0) return this.store.set(this.key(key), value, life);
-    memory.writeBare(key, value, life);
+    const memory2 = this.memory;
+    if (memory2 === void 0) return this.store.set(this.key(key), value, life);
+    memory2.writeBare(key, value, life);
     if (this.store.hasFlights) this.store.outdate(this.key(key));
   }
   /**
@@ -1808,8 +1811,8 @@ var Cache = class {
     if (this.memory !== void 0) return this.getNear(this.memory, key);
     return typeof key === "string" ? this.store.get(this.keyPrefix + key) : rejected(key);
   }
-  async getNear(memory, key) {
-    return memory.readBare(key);
+  async getNear(memory2, key) {
+    return memory2.readBare(key);
   }
   /** Deletes a key; nothing when it is absent. With a `transaction`: as for {@link set}. */
   del(key, options) {
@@ -1817,9 +1820,9 @@ var Cache = class {
   }
   async delAsync(key, options) {
     if (options?.transaction) return this.afterCommit(options.transaction, key, () => this.del(key));
-    const memory = this.memory;
-    if (memory === void 0) return this.store.del(this.key(key));
-    memory.removeBare(key);
+    const memory2 = this.memory;
+    if (memory2 === void 0) return this.store.del(this.key(key));
+    memory2.removeBare(key);
     if (this.store.hasFlights) this.store.outdate(this.key(key));
   }
   /** Stores several values at once; `ttl` as for {@link set}. */
@@ -1833,8 +1836,8 @@ var Cache = class {
   }
   /** The values at `keys`, in their order, `undefined` for the absent. */
   async mget(...keys) {
-    const memory = this.memory;
-    if (memory !== void 0) return keys.map((key) => memory.readBare(key));
+    const memory2 = this.memory;
+    if (memory2 !== void 0) return keys.map((key) => memory2.readBare(key));
     return await this.store.store.mget(...keys.map((key) => this.key(key)));
   }
   /** Deletes several keys. */
@@ -1872,9 +1875,9 @@ var Cache = class {
    */
   async wrap(key, fn, ttl, options) {
     if (typeof fn !== "function") checkLoader(key, fn);
-    const memory = this.memory;
-    if (memory === void 0) return this.store.wrap(this.key(key), fn, ttl, void 0, options);
-    const value = memory.readBare(key);
+    const memory2 = this.memory;
+    if (memory2 === void 0) return this.store.wrap(this.key(key), fn, ttl, void 0, options);
+    const value = memory2.readBare(key);
     if (value === void 0) return this.store.load(this.key(key), fn, ttl, options);
     const threshold = this.store.refreshThreshold;
     if (threshold > 0) await this.store.refreshIfDue(this.key(key), value, fn, ttl, threshold);
@@ -1918,13 +1921,13 @@ var Cache = class {
   }
   /** Changes the object at `key`: at once in memory; elsewhere after this process's earlier changes. */
   async edit(key, change) {
-    const memory = this.memory;
-    if (memory !== void 0) {
-      const present = memory.readBare(key);
+    const memory2 = this.memory;
+    if (memory2 !== void 0) {
+      const present = memory2.readBare(key);
       const object = toObject(key, present);
       change(object);
       if (present !== object) return this.set(key, object);
-      memory.touchBare(key);
+      memory2.touchBare(key);
       if (this.store.hasFlights) this.store.outdate(this.key(key));
       return;
     }
@@ -2375,9 +2378,9 @@ function timeoutError() {
 // lib/event-queue/channel.ts
 var TURN = 256;
 var Channel = class {
-  constructor(name, number, host) {
+  constructor(name, number2, host) {
     this.name = name;
-    this.number = number;
+    this.number = number2;
     this.host = host;
   }
   name;
@@ -3202,14 +3205,14 @@ var OURS = 0;
 var CANCELLED = 1;
 var LOST = 2;
 var ServerChannel = class {
-  constructor(name, number, event, host) {
+  constructor(name, number2, event, host) {
     this.name = name;
-    this.number = number;
+    this.number = number2;
     this.event = event;
     this.host = host;
     const { concurrency = 1 } = event;
     const limit = concurrency > 0 ? Math.min(Math.ceil(concurrency), UNLIMITED) : UNLIMITED;
-    this.subscription = binding.serverQueueSubscribe(host.handle, name, limit, host.listener, number);
+    this.subscription = binding.serverQueueSubscribe(host.handle, name, limit, host.listener, number2);
     this.wake();
   }
   name;
@@ -3563,7 +3566,7 @@ var ServerQueueAdapter = class ServerQueueAdapter {
   async counts(channel) {
     const handle = this.opening(`count channel "${channel}"`);
     const [waiting, delayed, running, dead, paused, oldestAge] = await this.wait((sequence) => binding.serverQueueCounts(handle, this.completions.listener, sequence, channel));
-    const known = (number) => number < 0 ? void 0 : number;
+    const known = (number2) => number2 < 0 ? void 0 : number2;
     return { waiting, delayed: known(delayed), running, dead, paused: paused > 0, oldestAge: known(oldestAge) };
   }
   deadLetters(channel) {
@@ -3635,7 +3638,7 @@ var ServerQueueAdapter = class ServerQueueAdapter {
   static heard(self, subject, value, payload) {
     self.hear(subject, value, payload);
   }
-  hear(number, value, payload) {
+  hear(number2, value, payload) {
     if (value === BEAT) {
       if (this.handle) binding.serverQueueBeat(this.handle);
       return;
@@ -3645,7 +3648,7 @@ var ServerQueueAdapter = class ServerQueueAdapter {
       this.logger?.[level](line);
       return;
     }
-    const channel = this.byNumber.get(number);
+    const channel = this.byNumber.get(number2);
     if (!channel) return;
     if (value === READY) channel.ready();
     else if (value === BEGIN) channel.begin(payload);
@@ -3655,7 +3658,7 @@ var ServerQueueAdapter = class ServerQueueAdapter {
     else if (value === RESTS) channel.rest();
     else if (value === OVER) {
       channel.over();
-      this.byNumber.delete(number);
+      this.byNumber.delete(number2);
     }
   }
 };
@@ -4275,10 +4278,10 @@ var Wait = class {
   late = 0;
 };
 var RedisGrant = class {
-  constructor(locks2, key, number, token) {
+  constructor(locks2, key, number2, token) {
     this.locks = locks2;
     this.key = key;
-    this.number = number;
+    this.number = number2;
     this.token = token;
   }
   locks;
@@ -4318,7 +4321,7 @@ var RedisLocks = class {
   waits = /* @__PURE__ */ new Map();
   handle;
   answers = new Completions({ convert: (value, payload) => payload ?? value === 1 });
-  listener = listen((number, value, payload) => this.hear(number, value, payload));
+  listener = listen((number2, value, payload) => this.hear(number2, value, payload));
   healthListener = listen((_, __, payload) => this.changed(describeHealth(payload)));
   batch = new Batch((...batch) => binding.redisLockSubmit(this.handle, this.answers.listener, ...batch));
   state;
@@ -4370,30 +4373,30 @@ var RedisLocks = class {
   }
   ask(wait, time) {
     const { key, lease, hold: hold2 } = wait.wish;
-    const number = this.next++;
-    this.waits.set(number, wait);
-    this.batch.add([REQUEST, number, forRust(time), forRust(lease), forRust(hold2)], key);
+    const number2 = this.next++;
+    this.waits.set(number2, wait);
+    this.batch.add([REQUEST, number2, forRust(time), forRust(lease), forRust(hold2)], key);
   }
-  hear(number, value, payload) {
-    if (number === RETIRED) return this.retire();
-    const wait = this.waits.get(number);
+  hear(number2, value, payload) {
+    if (number2 === RETIRED) return this.retire();
+    const wait = this.waits.get(number2);
     if (wait) {
-      this.waits.delete(number);
+      this.waits.delete(number2);
       if (this.closed) {
-        if (value >= 0) void new RedisGrant(this, wait.wish.key, number, value).release();
+        if (value >= 0) void new RedisGrant(this, wait.wish.key, number2, value).release();
         return;
       }
-      if (value >= 0) return this.granted(wait, number, value);
+      if (value >= 0) return this.granted(wait, number2, value);
       release();
       return wait.reject(refusal(wait.wish.key, value, payload));
     }
-    const ended = this.watched.get(number);
-    this.watched.delete(number);
+    const ended = this.watched.get(number2);
+    this.watched.delete(number2);
     ended?.(value);
   }
-  granted(wait, number, token) {
+  granted(wait, number2, token) {
     const { wish, end } = wait;
-    const grant = new RedisGrant(this, wish.key, number, token);
+    const grant = new RedisGrant(this, wish.key, number2, token);
     if (wish.lease < SHORT || wait.late >= LATE || this.isHeld(grant)) {
       release();
       return wait.resolve(wish.convert(grant, wish.key));
@@ -4676,8 +4679,8 @@ var import_node_crypto3 = require("node:crypto");
 
 // lib/pub-sub/gap.ts
 var REASONS = ["trimmed", "replaced", "disconnected"];
-function reasonOf(number) {
-  return REASONS[number - 1] ?? "disconnected";
+function reasonOf(number2) {
+  return REASONS[number2 - 1] ?? "disconnected";
 }
 function numberOf(reason) {
   return REASONS.indexOf(reason) + 1 || REASONS.length;

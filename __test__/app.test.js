@@ -4,7 +4,7 @@ const {
   CacheManager, createApp, EventQueue, install, isTransient, LockManager, maskSecrets, MemoryPubSubAdapter, Plugin,
   PubSubManager, serving, WorkerIdAllocator,
 } = require('..');
-const { child, gate, recorder, rejection, temporaryFolder, until } = require('./support');
+const { ROOT, child, gate, recorder, rejection, temporaryFolder, until } = require('./support');
 
 const apps = [];
 let storage;
@@ -350,4 +350,45 @@ test('several apps on buses of their own do not hear each other', async () => {
   await new Promise((resolve) => setTimeout(resolve, 20));
   expect(got).toEqual([['b', 1]]);
   expect(new MemoryPubSubAdapter().isConnected()).toBe(false);
+});
+
+test('loaded twice in a process, as by a test runner that forgets its modules, each instance hears what is its own', async () => {
+  const run = child(`
+    const loaded = [mortise];
+    for (let i = 0; i < 2; i++) {
+      for (const file of Object.keys(require.cache)) if (!file.endsWith('.node')) delete require.cache[file];
+      loaded.push(require(${JSON.stringify(ROOT)}));
+    }
+    const open = async ({ EventQueue, LockManager, PubSubManager }, n) => {
+      const [queue, locks, bus] = [new EventQueue({ name: 'app' + n }), new LockManager(), new PubSubManager({ name: 'app' + n }, { adapter: 'memory' })];
+      await queue.connect();
+      await bus.connect();
+      let [processed, heard] = [[], []];
+      const all = new Promise((resolve) => {
+        const look = () => { if (processed.length + heard.length === 4) resolve(); };
+        queue.subscribe('c', { process: async (message) => { processed.push(message); look(); } });
+        bus.subscribe('c', (message) => { heard.push(message); look(); });
+      });
+      return { n, queue, locks, bus, all, seen: () => [processed, heard] };
+    };
+    (async () => {
+      console.log(new Set(loaded.map(({ EventQueue }) => EventQueue)).size);
+      const opened = await Promise.all(loaded.map(open));
+      for (let i = 0; i < 2; i++) await Promise.all(opened.map(async ({ n, queue, bus }) => { await queue.publish('c', [n, i]); await bus.publish('c', [n, i]); }));
+      await Promise.all(opened.map(async ({ locks, n }) => {
+        const release = await locks.acquire('key', 60_000);
+        const next = locks.acquire('key', 60_000);
+        await release();
+        (await next)();
+      }));
+      for (const { all, seen, queue, bus } of opened) {
+        await all;
+        console.log(JSON.stringify(seen()));
+        await bus.close();
+        await queue.close();
+      }
+    })();
+  `, { environment: { STORAGE_PATH: temporaryFolder() } });
+  expect(await run.exit).toEqual({ code: 0, signal: null, errors: '' });
+  expect(run.lines).toEqual(['3', ...[0, 1, 2].map((n) => JSON.stringify([[[n, 0], [n, 1]], [[n, 0], [n, 1]]]))]);
 });

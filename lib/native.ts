@@ -14,8 +14,9 @@ export type Listener = (subject: number, value: number, payload: unknown) => voi
  * `declare module './native' { interface Binding { … } }`.
  */
 export interface Binding {
-  listen(dispatch: (count: number, payloads?: unknown[]) => void): ArrayBuffer;
-  keepAlive(yes: boolean): void;
+  listen(dispatch: (count: number, payloads?: unknown[]) => void): [ArrayBuffer, number];
+  listener(instance: number): number;
+  keepAlive(instance: number, yes: boolean): void;
   postLast(listener: number, subject: number): void;
 }
 
@@ -40,12 +41,19 @@ function load(): Binding {
 
 export const binding = load();
 
+/** This module may be loaded more than once in a process, and the addon then serves all of these instances. */
+const [memory, number] = binding.listen(dispatch);
+/** Rust holds the dispatcher weakly: who has anything of this module has it. */
+const instance = { number, dispatch };
+const NUMBERS = 3;
+const numbers = new Float64Array(memory);
+
 const listeners: (Listener | undefined)[] = [];
 const free: number[] = [];
 
 /** Registers a listener and returns the number under which Rust posts to it. */
 export function listen(listener: Listener): number {
-  const id = free.pop() ?? listeners.length;
+  const id = free.pop() ?? binding.listener(instance.number);
   listeners[id] = listener;
   return id;
 }
@@ -79,9 +87,6 @@ export function listenWeakly<T extends object>(owner: T, listener: (owner: T, su
 
 const collected = new FinalizationRegistry<number>(unlisten);
 
-const NUMBERS = 3;
-const numbers = new Float64Array(binding.listen(dispatch));
-
 function dispatch(count: number, payloads?: unknown[]): void {
   for (let i = 0; i < count; i++) {
     const at = i * NUMBERS;
@@ -90,7 +95,8 @@ function dispatch(count: number, payloads?: unknown[]): void {
     } catch (error) {
       // Listeners hand users' errors on themselves; what comes here is a bug of ours, and must
       // not keep the events behind it from being delivered.
-      process.emitWarning(error instanceof Error ? error : String(error), 'MortiseWarning');
+      const { stack = String(error) } = Object(error) as { stack?: string };
+      process.emitWarning(stack, 'MortiseWarning');
     }
   }
 }
@@ -99,12 +105,12 @@ let held = 0;
 
 /** Keeps Node alive until as many calls of {@link release} have been made. */
 export function hold(): void {
-  if (held++ === 0) binding.keepAlive(true);
+  if (held++ === 0) binding.keepAlive(instance.number, true);
 }
 
 /** Takes one {@link hold} back. */
 export function release(): void {
-  if (--held === 0) binding.keepAlive(false);
+  if (--held === 0) binding.keepAlive(instance.number, false);
 }
 
 type Resolve = (value: unknown) => void;

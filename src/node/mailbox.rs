@@ -103,8 +103,45 @@ struct State {
     /// Calls [`deliver_later`] in the next turn.
     next_turn: sys::napi_threadsafe_function,
     turn: Turn,
-    dispatch: sys::napi_ref,
+    listening: Listening,
     closed: bool,
+}
+
+/// Who listens: the library's JavaScript may be loaded more than once, as when a test runner forgets its modules.
+#[derive(Default)]
+struct Listening {
+    instances: Vec<Instance>,
+    /// The instance of each listener, by its number.
+    owners: Vec<u32>,
+    /// Instances for which Node stays alive.
+    alive: usize,
+}
+
+struct Instance {
+    /// The dispatcher: weak, but while Node stays alive for the instance.
+    dispatch: sys::napi_ref,
+    alive: bool,
+}
+
+impl Listening {
+    /// Events by who gets them, in their order.
+    fn parts(&self, events: VecDeque<Event>) -> Vec<(sys::napi_ref, VecDeque<Event>)> {
+        if let [only] = self.instances.as_slice() {
+            return vec![(only.dispatch, events)];
+        }
+        let mut parts: Vec<(sys::napi_ref, VecDeque<Event>)> = Vec::new();
+        for event in events {
+            let owner = self.owners.get(event.listener as usize);
+            let Some(it) = owner.and_then(|&owner| self.instances.get(owner as usize)) else {
+                continue;
+            };
+            match parts.last_mut().filter(|(dispatch, _)| *dispatch == it.dispatch) {
+                Some((_, part)) => part.push_back(event),
+                None => parts.push((it.dispatch, VecDeque::from([event]))),
+            }
+        }
+        parts
+    }
 }
 
 /// What one turn of the event loop has delivered.
@@ -156,7 +193,7 @@ impl Mailbox {
                 wake: ptr::null_mut(),
                 next_turn: ptr::null_mut(),
                 turn,
-                dispatch: ptr::null_mut(),
+                listening: Listening::default(),
                 closed: false,
             }),
             numbers: SharedCells::new(BATCH * NUMBERS),
@@ -205,25 +242,56 @@ impl Mailbox {
         Ok(function)
     }
 
-    /// Sets the dispatcher and returns the memory of the numbers.
+    /// Adds an instance with its dispatcher. Gives the memory of the numbers, and the number of the instance.
     pub fn listen(&self, env: sys::napi_env, dispatch: sys::napi_value) -> Reply {
         let mut reference = ptr::null_mut();
-        check(unsafe { sys::napi_create_reference(env, dispatch, 1, &raw mut reference) })?;
-        self.state.lock().dispatch = reference;
-        self.numbers.to_js(env)
+        check(unsafe { sys::napi_create_reference(env, dispatch, 0, &raw mut reference) })?;
+        let mut both = ptr::null_mut();
+        check(unsafe { sys::napi_create_array_with_length(env, 2, &raw mut both) })?;
+        let number = {
+            let mut state = self.state.lock();
+            let instances = &mut state.listening.instances;
+            instances.push(Instance { dispatch: reference, alive: false });
+            u32::try_from(instances.len() - 1).unwrap_or(u32::MAX)
+        };
+        let parts = [self.numbers.to_js(env)?, integer(env, number)?];
+        for (index, part) in (0..).zip(parts) {
+            check(unsafe { sys::napi_set_element(env, both, index, part) })?;
+        }
+        Ok(both)
     }
 
-    /// Whether Node stays alive for events to come. Only on JavaScript's thread.
-    pub fn keep_alive(&self, env: sys::napi_env, yes: bool) {
-        let state = self.state.lock();
+    /// The number of another listener of an instance.
+    pub fn listener(&self, instance: u32) -> u32 {
+        let mut state = self.state.lock();
+        let owners = &mut state.listening.owners;
+        owners.push(instance);
+        u32::try_from(owners.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    /// Whether Node stays alive for events to come of an instance. Only on JavaScript's thread.
+    pub fn keep_alive(&self, env: sys::napi_env, instance: u32, yes: bool) {
+        let mut state = self.state.lock();
         if state.closed {
             return;
         }
+        let Listening { instances, alive, .. } = &mut state.listening;
+        let Some(it) = instances.get_mut(instance as usize).filter(|it| it.alive != yes) else {
+            return;
+        };
+        it.alive = yes;
+        let mut count = 0;
         unsafe {
             if yes {
+                sys::napi_reference_ref(env, it.dispatch, &raw mut count);
+                *alive += 1;
                 sys::napi_ref_threadsafe_function(env, state.wake);
             } else {
-                sys::napi_unref_threadsafe_function(env, state.wake);
+                sys::napi_reference_unref(env, it.dispatch, &raw mut count);
+                *alive -= 1;
+                if *alive == 0 {
+                    sys::napi_unref_threadsafe_function(env, state.wake);
+                }
             }
         }
     }
@@ -258,7 +326,7 @@ impl Mailbox {
     /// Delivers what this turn has room for, and calls for what is left. What the program does with the events
     /// runs when this has returned, and before the next call.
     fn drain(&self, env: sys::napi_env, new_turn: bool) {
-        let (events, dispatch) = {
+        let parts = {
             let mut state = self.state.lock();
             if state.closed {
                 return;
@@ -283,10 +351,12 @@ impl Mailbox {
             } else {
                 state.queue.drain(..count).collect()
             };
-            (events, state.dispatch)
+            state.listening.parts(events)
         };
-        // What fails is lost with its environment, which is ending.
-        let _ = self.dispatch(env, dispatch, events);
+        for (dispatch, events) in parts {
+            // What fails is lost with its environment, which is ending.
+            let _ = self.dispatch(env, dispatch, events);
+        }
         // Also when nothing is left: how long these have taken is known then. Measured, a call costs nothing that shows
         // beside a reply of Redis, one by one or 100 in flight (0.94 to 1.03 of the time without it).
         let state = self.state.lock();
@@ -314,6 +384,12 @@ impl Mailbox {
         dispatch: sys::napi_ref,
         batch: VecDeque<Event>,
     ) -> crate::Result<()> {
+        let mut function = ptr::null_mut();
+        check(unsafe { sys::napi_get_reference_value(env, dispatch, &raw mut function) })?;
+        if function.is_null() {
+            // Nobody has the instance any more.
+            return Ok(());
+        }
         let (mut count, mut payloads): (u32, sys::napi_value) = (0, ptr::null_mut());
         for event in batch {
             let at = count as usize * NUMBERS;
@@ -334,12 +410,9 @@ impl Mailbox {
             }
             count += 1;
         }
-        let (mut function, mut this, mut number) =
-            (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
-        check(unsafe { sys::napi_get_reference_value(env, dispatch, &raw mut function) })?;
+        let mut this = ptr::null_mut();
         check(unsafe { sys::napi_get_undefined(env, &raw mut this) })?;
-        check(unsafe { sys::napi_create_uint32(env, count, &raw mut number) })?;
-        let arguments = [number, if payloads.is_null() { this } else { payloads }];
+        let arguments = [integer(env, count)?, if payloads.is_null() { this } else { payloads }];
         let status = unsafe {
             sys::napi_call_function(env, this, function, 2, arguments.as_ptr(), ptr::null_mut())
         };
@@ -376,6 +449,12 @@ unsafe extern "C" fn deliver_later(
     if !env.is_null() {
         unsafe { &*context.cast::<Mailbox>() }.drain(env, true);
     }
+}
+
+fn integer(env: sys::napi_env, number: u32) -> Reply {
+    let mut value = ptr::null_mut();
+    check(unsafe { sys::napi_create_uint32(env, number, &raw mut value) })?;
+    Ok(value)
 }
 
 /// Calls a function of a mailbox that is open, whose lock is held.

@@ -53,8 +53,7 @@ fn register(exports: napi::bindgen_prelude::Object, env: napi::Env) -> napi::Res
     let env = env.raw();
     let context =
         Box::into_raw(Box::new(Context { mailbox: Mailbox::new(env)?, clock: clock::new_face() }));
-    let mut all =
-        functions!["listen" => listen, "keepAlive" => keep_alive, "postLast" => post_last];
+    let mut all = functions!["listen" => listen, "listener" => listener, "keepAlive" => keep_alive, "postLast" => post_last];
     all.extend(cache::functions());
     all.extend(event_queue::functions());
     all.extend(lock::functions());
@@ -77,8 +76,8 @@ unsafe extern "C" fn teardown(context: *mut std::ffi::c_void) {
     context.mailbox.close();
 }
 
-/// `listen(dispatch: (count: number, payloads?: unknown[]) => void): ArrayBuffer`: where events go
-/// from now on, and the memory that holds their numbers while `dispatch` runs.
+/// `listen(dispatch: (count: number, payloads?: unknown[]) => void): [ArrayBuffer, number]`: where the events of another
+/// instance of the JavaScript go. Gives the memory that holds their numbers while `dispatch` runs, and the instance's number.
 fn listen(call: &Call) -> Reply {
     call.context.mailbox.listen(call.env, call.raw(0))
 }
@@ -91,8 +90,13 @@ fn post_last(call: &Call) -> Reply {
     call.undefined()
 }
 
-/// `keepAlive(yes: boolean)`: whether Node waits for events.
+/// `listener(instance: number): number`: the number of another listener.
+fn listener(call: &Call) -> Reply {
+    call.integer(call.context.mailbox.listener(call.u32(0)?))
+}
+
+/// `keepAlive(instance: number, yes: boolean)`: whether Node waits for events.
 fn keep_alive(call: &Call) -> Reply {
-    call.context.mailbox.keep_alive(call.env, call.bool(0)?);
+    call.context.mailbox.keep_alive(call.env, call.u32(0)?, call.bool(1)?);
     call.undefined()
 }
