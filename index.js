@@ -160,14 +160,13 @@ function load() {
   }
 }
 var binding = load();
-var [memory, number] = binding.listen(dispatch);
-var instance = { number, dispatch };
+var [memory, instance] = binding.listen(dispatch);
 var NUMBERS = 3;
 var numbers = new Float64Array(memory);
 var listeners = [];
 var free = [];
 function listen(listener) {
-  const id = free.pop() ?? binding.listener(instance.number);
+  const id = free.pop() ?? binding.listener(instance);
   listeners[id] = listener;
   return id;
 }
@@ -196,17 +195,16 @@ function dispatch(count2, payloads) {
     try {
       listeners[numbers[at]]?.(numbers[at + 1], numbers[at + 2], payloads?.[i]);
     } catch (error) {
-      const { stack = String(error) } = Object(error);
-      process.emitWarning(stack, "MortiseWarning");
+      process.emitWarning(String(error?.stack ?? error), "MortiseWarning");
     }
   }
 }
 var held = 0;
 function hold() {
-  if (held++ === 0) binding.keepAlive(instance.number, true);
+  if (held++ === 0) binding.keepAlive(instance, true);
 }
 function release() {
-  if (--held === 0) binding.keepAlive(instance.number, false);
+  if (--held === 0) binding.keepAlive(instance, false);
 }
 var newResolve;
 var newReject;
@@ -2378,9 +2376,9 @@ function timeoutError() {
 // lib/event-queue/channel.ts
 var TURN = 256;
 var Channel = class {
-  constructor(name, number2, host) {
+  constructor(name, number, host) {
     this.name = name;
-    this.number = number2;
+    this.number = number;
     this.host = host;
   }
   name;
@@ -3205,14 +3203,14 @@ var OURS = 0;
 var CANCELLED = 1;
 var LOST = 2;
 var ServerChannel = class {
-  constructor(name, number2, event, host) {
+  constructor(name, number, event, host) {
     this.name = name;
-    this.number = number2;
+    this.number = number;
     this.event = event;
     this.host = host;
     const { concurrency = 1 } = event;
     const limit = concurrency > 0 ? Math.min(Math.ceil(concurrency), UNLIMITED) : UNLIMITED;
-    this.subscription = binding.serverQueueSubscribe(host.handle, name, limit, host.listener, number2);
+    this.subscription = binding.serverQueueSubscribe(host.handle, name, limit, host.listener, number);
     this.wake();
   }
   name;
@@ -3566,7 +3564,7 @@ var ServerQueueAdapter = class ServerQueueAdapter {
   async counts(channel) {
     const handle = this.opening(`count channel "${channel}"`);
     const [waiting, delayed, running, dead, paused, oldestAge] = await this.wait((sequence) => binding.serverQueueCounts(handle, this.completions.listener, sequence, channel));
-    const known = (number2) => number2 < 0 ? void 0 : number2;
+    const known = (number) => number < 0 ? void 0 : number;
     return { waiting, delayed: known(delayed), running, dead, paused: paused > 0, oldestAge: known(oldestAge) };
   }
   deadLetters(channel) {
@@ -3638,7 +3636,7 @@ var ServerQueueAdapter = class ServerQueueAdapter {
   static heard(self, subject, value, payload) {
     self.hear(subject, value, payload);
   }
-  hear(number2, value, payload) {
+  hear(number, value, payload) {
     if (value === BEAT) {
       if (this.handle) binding.serverQueueBeat(this.handle);
       return;
@@ -3648,7 +3646,7 @@ var ServerQueueAdapter = class ServerQueueAdapter {
       this.logger?.[level](line);
       return;
     }
-    const channel = this.byNumber.get(number2);
+    const channel = this.byNumber.get(number);
     if (!channel) return;
     if (value === READY) channel.ready();
     else if (value === BEGIN) channel.begin(payload);
@@ -3658,7 +3656,7 @@ var ServerQueueAdapter = class ServerQueueAdapter {
     else if (value === RESTS) channel.rest();
     else if (value === OVER) {
       channel.over();
-      this.byNumber.delete(number2);
+      this.byNumber.delete(number);
     }
   }
 };
@@ -4278,10 +4276,10 @@ var Wait = class {
   late = 0;
 };
 var RedisGrant = class {
-  constructor(locks2, key, number2, token) {
+  constructor(locks2, key, number, token) {
     this.locks = locks2;
     this.key = key;
-    this.number = number2;
+    this.number = number;
     this.token = token;
   }
   locks;
@@ -4321,7 +4319,7 @@ var RedisLocks = class {
   waits = /* @__PURE__ */ new Map();
   handle;
   answers = new Completions({ convert: (value, payload) => payload ?? value === 1 });
-  listener = listen((number2, value, payload) => this.hear(number2, value, payload));
+  listener = listen((number, value, payload) => this.hear(number, value, payload));
   healthListener = listen((_, __, payload) => this.changed(describeHealth(payload)));
   batch = new Batch((...batch) => binding.redisLockSubmit(this.handle, this.answers.listener, ...batch));
   state;
@@ -4373,30 +4371,30 @@ var RedisLocks = class {
   }
   ask(wait, time) {
     const { key, lease, hold: hold2 } = wait.wish;
-    const number2 = this.next++;
-    this.waits.set(number2, wait);
-    this.batch.add([REQUEST, number2, forRust(time), forRust(lease), forRust(hold2)], key);
+    const number = this.next++;
+    this.waits.set(number, wait);
+    this.batch.add([REQUEST, number, forRust(time), forRust(lease), forRust(hold2)], key);
   }
-  hear(number2, value, payload) {
-    if (number2 === RETIRED) return this.retire();
-    const wait = this.waits.get(number2);
+  hear(number, value, payload) {
+    if (number === RETIRED) return this.retire();
+    const wait = this.waits.get(number);
     if (wait) {
-      this.waits.delete(number2);
+      this.waits.delete(number);
       if (this.closed) {
-        if (value >= 0) void new RedisGrant(this, wait.wish.key, number2, value).release();
+        if (value >= 0) void new RedisGrant(this, wait.wish.key, number, value).release();
         return;
       }
-      if (value >= 0) return this.granted(wait, number2, value);
+      if (value >= 0) return this.granted(wait, number, value);
       release();
       return wait.reject(refusal(wait.wish.key, value, payload));
     }
-    const ended = this.watched.get(number2);
-    this.watched.delete(number2);
+    const ended = this.watched.get(number);
+    this.watched.delete(number);
     ended?.(value);
   }
-  granted(wait, number2, token) {
+  granted(wait, number, token) {
     const { wish, end } = wait;
-    const grant = new RedisGrant(this, wish.key, number2, token);
+    const grant = new RedisGrant(this, wish.key, number, token);
     if (wish.lease < SHORT || wait.late >= LATE || this.isHeld(grant)) {
       release();
       return wait.resolve(wish.convert(grant, wish.key));
@@ -4679,8 +4677,8 @@ var import_node_crypto3 = require("node:crypto");
 
 // lib/pub-sub/gap.ts
 var REASONS = ["trimmed", "replaced", "disconnected"];
-function reasonOf(number2) {
-  return REASONS[number2 - 1] ?? "disconnected";
+function reasonOf(number) {
+  return REASONS[number - 1] ?? "disconnected";
 }
 function numberOf(reason) {
   return REASONS.indexOf(reason) + 1 || REASONS.length;
@@ -5410,19 +5408,21 @@ function queueServer(environment, adapter, redis) {
 }
 function placement(environment, redis) {
   const text = (name) => variable(environment, name);
-  const pubSub = text("PUBSUB_ADAPTER_REDIS_URL");
+  const bus = text("PUBSUB_ADAPTER_REDIS_URL");
+  const pubSub = bus === void 0 ? void 0 : { url: bus };
   const adapter = text("QUEUE_ADAPTER");
   const queue = adapter === void 0 ? void 0 : { adapter, url: queueServer(environment, adapter, redis) };
   const locks2 = { defaultAdapter: text("LOCK_ADAPTER_DEFAULT"), url: text("LOCK_ADAPTER_REDIS_URL") ?? redis };
   const queued = adapter === "redis" ? queue : void 0;
   const locked = locks2.defaultAdapter === "redis" ? locks2 : void 0;
-  const joined = pubSub ?? queued ?? locked ?? (adapter === "rabbitmq" ? redis : void 0);
+  const beside2 = adapter === "rabbitmq" && redis !== void 0 ? { url: redis } : void 0;
+  const joined = pubSub ?? queued ?? locked ?? beside2;
   return {
     cache: { defaultStore: text("CACHE_DEFAULT_STORE"), max: text("CACHE_MEMORY_MAX"), url: text("CACHE_REDIS_URL") ?? redis },
-    pubSub: pubSub === void 0 ? void 0 : { url: pubSub },
+    pubSub,
     queue,
     locks: locks2,
-    workerIds: joined === void 0 ? void 0 : { url: redis ?? pubSub ?? queued?.url ?? locked?.url }
+    workerIds: joined && { url: redis ?? joined.url }
   };
 }
 

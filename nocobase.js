@@ -82,19 +82,21 @@ function queueServer(environment, adapter, redis) {
 }
 function placement(environment, redis) {
   const text = (name) => variable(environment, name);
-  const pubSub = text("PUBSUB_ADAPTER_REDIS_URL");
+  const bus = text("PUBSUB_ADAPTER_REDIS_URL");
+  const pubSub = bus === void 0 ? void 0 : { url: bus };
   const adapter = text("QUEUE_ADAPTER");
   const queue = adapter === void 0 ? void 0 : { adapter, url: queueServer(environment, adapter, redis) };
   const locks = { defaultAdapter: text("LOCK_ADAPTER_DEFAULT"), url: text("LOCK_ADAPTER_REDIS_URL") ?? redis };
   const queued = adapter === "redis" ? queue : void 0;
   const locked = locks.defaultAdapter === "redis" ? locks : void 0;
-  const joined = pubSub ?? queued ?? locked ?? (adapter === "rabbitmq" ? redis : void 0);
+  const beside = adapter === "rabbitmq" && redis !== void 0 ? { url: redis } : void 0;
+  const joined = pubSub ?? queued ?? locked ?? beside;
   return {
     cache: { defaultStore: text("CACHE_DEFAULT_STORE"), max: text("CACHE_MEMORY_MAX"), url: text("CACHE_REDIS_URL") ?? redis },
-    pubSub: pubSub === void 0 ? void 0 : { url: pubSub },
+    pubSub,
     queue,
     locks,
-    workerIds: joined === void 0 ? void 0 : { url: redis ?? pubSub ?? queued?.url ?? locked?.url }
+    workerIds: joined && { url: redis ?? joined.url }
   };
 }
 
@@ -119,7 +121,7 @@ function readEnvironment(environment = process.env) {
     ...placed,
     redis,
     cache: { ...cache, max: readMax(cache.max) },
-    queue: queue && { adapter: knownQueue(queue.adapter), url: queue.url },
+    queue: queue && { adapter: knownQueue(queue.adapter), url: queue.adapter === "memory" ? void 0 : queue.url },
     locks: { ...placed.locks, named: variable(environment, "LOCK_ADAPTER_REDIS_URL") !== void 0 }
   };
   if (queue?.adapter === "redis") checkRedis("QUEUE_ADAPTER_REDIS_URL", variable(environment, "QUEUE_ADAPTER_REDIS_URL"));

@@ -42,9 +42,7 @@ function load(): Binding {
 export const binding = load();
 
 /** This module may be loaded more than once in a process, and the addon then serves all of these instances. */
-const [memory, number] = binding.listen(dispatch);
-/** Rust holds the dispatcher weakly: who has anything of this module has it. */
-const instance = { number, dispatch };
+const [memory, instance] = binding.listen(dispatch);
 const NUMBERS = 3;
 const numbers = new Float64Array(memory);
 
@@ -53,7 +51,7 @@ const free: number[] = [];
 
 /** Registers a listener and returns the number under which Rust posts to it. */
 export function listen(listener: Listener): number {
-  const id = free.pop() ?? binding.listener(instance.number);
+  const id = free.pop() ?? binding.listener(instance);
   listeners[id] = listener;
   return id;
 }
@@ -95,8 +93,7 @@ function dispatch(count: number, payloads?: unknown[]): void {
     } catch (error) {
       // Listeners hand users' errors on themselves; what comes here is a bug of ours, and must
       // not keep the events behind it from being delivered.
-      const { stack = String(error) } = Object(error) as { stack?: string };
-      process.emitWarning(stack, 'MortiseWarning');
+      process.emitWarning(String((error as Error)?.stack ?? error), 'MortiseWarning');
     }
   }
 }
@@ -105,12 +102,12 @@ let held = 0;
 
 /** Keeps Node alive until as many calls of {@link release} have been made. */
 export function hold(): void {
-  if (held++ === 0) binding.keepAlive(instance.number, true);
+  if (held++ === 0) binding.keepAlive(instance, true);
 }
 
 /** Takes one {@link hold} back. */
 export function release(): void {
-  if (--held === 0) binding.keepAlive(instance.number, false);
+  if (--held === 0) binding.keepAlive(instance, false);
 }
 
 type Resolve = (value: unknown) => void;

@@ -43,19 +43,21 @@ export function queueServer<Server>(environment: Environment, adapter: unknown, 
 /** Reads the variables; nothing is checked. */
 export function placement<Server = string>(environment: Environment, redis: Server | string | undefined): Placement<Server | string> {
   const text = (name: string): string | undefined => variable(environment, name);
-  const pubSub = text('PUBSUB_ADAPTER_REDIS_URL');
+  const bus = text('PUBSUB_ADAPTER_REDIS_URL');
+  const pubSub = bus === undefined ? undefined : { url: bus };
   const adapter = text('QUEUE_ADAPTER');
   const queue = adapter === undefined ? undefined : { adapter, url: queueServer(environment, adapter, redis) };
   const locks = { defaultAdapter: text('LOCK_ADAPTER_DEFAULT'), url: text('LOCK_ADAPTER_REDIS_URL') ?? redis };
   const queued = adapter === 'redis' ? queue : undefined;
   const locked = locks.defaultAdapter === 'redis' ? locks : undefined;
   // With RabbitMQ alone there may be no Redis to ask.
-  const joined = pubSub ?? queued ?? locked ?? (adapter === 'rabbitmq' ? redis : undefined);
+  const beside = adapter === 'rabbitmq' && redis !== undefined ? { url: redis } : undefined;
+  const joined = pubSub ?? queued ?? locked ?? beside;
   return {
     cache: { defaultStore: text('CACHE_DEFAULT_STORE'), max: text('CACHE_MEMORY_MAX'), url: text('CACHE_REDIS_URL') ?? redis },
-    pubSub: pubSub === undefined ? undefined : { url: pubSub },
+    pubSub,
     queue,
     locks,
-    workerIds: joined === undefined ? undefined : { url: redis ?? pubSub ?? queued?.url ?? locked?.url },
+    workerIds: joined && { url: redis ?? joined.url },
   };
 }

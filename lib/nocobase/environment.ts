@@ -50,7 +50,7 @@ export function readEnvironment(environment: NodeJS.ProcessEnv = process.env): H
     ...placed,
     redis,
     cache: { ...cache, max: readMax(cache.max) },
-    queue: queue && { adapter: knownQueue(queue.adapter), url: queue.url },
+    queue: queue && { adapter: knownQueue(queue.adapter), url: queue.adapter === 'memory' ? undefined : queue.url },
     locks: { ...placed.locks, named: variable(environment, 'LOCK_ADAPTER_REDIS_URL') !== undefined },
   };
   if (queue?.adapter === 'redis') checkRedis('QUEUE_ADAPTER_REDIS_URL', variable(environment, 'QUEUE_ADAPTER_REDIS_URL'));

@@ -118,7 +118,7 @@ struct Listening {
 }
 
 struct Instance {
-    /// The dispatcher: weak, but while Node stays alive for the instance.
+    /// The dispatcher, and with it the instance: what is subscribed and held there goes on, whoever still knows of it.
     dispatch: sys::napi_ref,
     alive: bool,
 }
@@ -164,8 +164,9 @@ impl Turn {
         let Some(each) = taken.checked_div(self.delivered) else {
             return self.fitting(TURN).max(1);
         };
-        // Long ones are told from short ones only afterwards: they are expected for a while.
-        self.each = each.max((self.each * 7 + each) / 8);
+        // Long ones are told from short ones only afterwards: they are expected for a while, but not for long because
+        // the process has stood still once.
+        self.each = each.max((self.each * 7 + each) / 8).min(TURN * 4);
         self.fitting(TURN.saturating_sub(taken))
     }
 
@@ -245,7 +246,7 @@ impl Mailbox {
     /// Adds an instance with its dispatcher. Gives the memory of the numbers, and the number of the instance.
     pub fn listen(&self, env: sys::napi_env, dispatch: sys::napi_value) -> Reply {
         let mut reference = ptr::null_mut();
-        check(unsafe { sys::napi_create_reference(env, dispatch, 0, &raw mut reference) })?;
+        check(unsafe { sys::napi_create_reference(env, dispatch, 1, &raw mut reference) })?;
         let mut both = ptr::null_mut();
         check(unsafe { sys::napi_create_array_with_length(env, 2, &raw mut both) })?;
         let number = {
@@ -280,18 +281,13 @@ impl Mailbox {
             return;
         };
         it.alive = yes;
-        let mut count = 0;
-        unsafe {
-            if yes {
-                sys::napi_reference_ref(env, it.dispatch, &raw mut count);
-                *alive += 1;
-                sys::napi_ref_threadsafe_function(env, state.wake);
-            } else {
-                sys::napi_reference_unref(env, it.dispatch, &raw mut count);
-                *alive -= 1;
-                if *alive == 0 {
-                    sys::napi_unref_threadsafe_function(env, state.wake);
-                }
+        if yes {
+            *alive += 1;
+            unsafe { sys::napi_ref_threadsafe_function(env, state.wake) };
+        } else {
+            *alive -= 1;
+            if *alive == 0 {
+                unsafe { sys::napi_unref_threadsafe_function(env, state.wake) };
             }
         }
     }
@@ -384,12 +380,6 @@ impl Mailbox {
         dispatch: sys::napi_ref,
         batch: VecDeque<Event>,
     ) -> crate::Result<()> {
-        let mut function = ptr::null_mut();
-        check(unsafe { sys::napi_get_reference_value(env, dispatch, &raw mut function) })?;
-        if function.is_null() {
-            // Nobody has the instance any more.
-            return Ok(());
-        }
         let (mut count, mut payloads): (u32, sys::napi_value) = (0, ptr::null_mut());
         for event in batch {
             let at = count as usize * NUMBERS;
@@ -410,7 +400,8 @@ impl Mailbox {
             }
             count += 1;
         }
-        let mut this = ptr::null_mut();
+        let (mut function, mut this) = (ptr::null_mut(), ptr::null_mut());
+        check(unsafe { sys::napi_get_reference_value(env, dispatch, &raw mut function) })?;
         check(unsafe { sys::napi_get_undefined(env, &raw mut this) })?;
         let arguments = [integer(env, count)?, if payloads.is_null() { this } else { payloads }];
         let status = unsafe {
