@@ -26,7 +26,7 @@ if (suite === 'faults') {
     jest('fault suites', '--runInBand', ...rest);
   } else {
     // Those that keep both cores busy, and check when what happened, run one at a time.
-    jest('the fault suites', '--runInBand', '--testPathIgnorePatterns=/endurance/', '__test__/faults');
+    jest('the fault suites', '__test__/faults', '--runInBand', '--testPathIgnorePatterns=/endurance/');
     jest('the endurance suites', '__test__/faults/endurance');
   }
 } else if (suite === 'nocobase') {
