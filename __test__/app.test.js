@@ -352,6 +352,22 @@ test('several apps on buses of their own do not hear each other', async () => {
   expect(new MemoryPubSubAdapter().isConnected()).toBe(false);
 });
 
+test.each([
+  [{ PUBSUB_ADAPTER_REDIS_URL: 'redis://127.0.0.1:1', QUEUE_ADAPTER: 'redis', QUEUE_ADAPTER_REDIS_URL: 'redis://127.0.0.1:2' }, '127.0.0.1:1'],
+  [{ QUEUE_ADAPTER: 'redis', QUEUE_ADAPTER_REDIS_URL: 'redis://127.0.0.1:2', LOCK_ADAPTER_DEFAULT: 'redis', LOCK_ADAPTER_REDIS_URL: 'redis://127.0.0.1:3' }, '127.0.0.1:2'],
+  [{ LOCK_ADAPTER_DEFAULT: 'redis', LOCK_ADAPTER_REDIS_URL: 'redis://127.0.0.1:3' }, '127.0.0.1:3'],
+  [{ REDIS_URL: 'redis://127.0.0.1:4', PUBSUB_ADAPTER_REDIS_URL: 'redis://127.0.0.1:1' }, '127.0.0.1:4'],
+  [{ REDIS_URL: 'redis://127.0.0.1:4', QUEUE_ADAPTER: 'rabbitmq' }, '127.0.0.1:4'],
+  [{ REDIS_URL: 'redis://127.0.0.1:4' }, undefined],
+  [{ QUEUE_ADAPTER: 'rabbitmq' }, undefined],
+  [{ LOCK_ADAPTER_REDIS_URL: 'redis://127.0.0.1:3' }, undefined],
+])('the variables %j put worker ids on %s', (variables, server) => withEnvironment(variables, async () => {
+  const app = makeApp();
+  const asked = app.workerIdAllocator.getWorkerId();
+  if (server === undefined) expect(await asked).toEqual(expect.any(Number));
+  else expect(await rejection(asked)).toMatchObject({ code: 'E_UNAVAILABLE', message: expect.stringContaining(server) });
+}));
+
 test('loaded twice in a process, as by a test runner that forgets its modules, each instance hears what is its own', async () => {
   const run = child(`
     const loaded = [mortise];
